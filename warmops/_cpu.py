@@ -1,0 +1,66 @@
+"""Launchers of the C++ kernels in ``csrc/cpu``: tensors become addresses, sizes and strides."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from warmops import _C
+
+_CODES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
+_ABSENT = (0, 0, ())
+
+
+def _view(t: Tensor | None) -> tuple[int, int, tuple[int, ...]]:
+    """Address, dtype code and strides (in elements)."""
+    return _ABSENT if t is None else (t.data_ptr(), _CODES[t.dtype], t.stride())
+
+
+def _level(value: float | Tensor) -> tuple[float, int, int, int]:
+    """Scalar value, or the address, dtype code and stride of one value per sample."""
+    if isinstance(value, Tensor):
+        return 0.0, value.data_ptr(), _CODES[value.dtype], value.stride(0)
+    return value, 0, 0, 0
+
+
+def _seed(seed: int | Tensor | None) -> tuple[int, int, int]:
+    """First seed, or the address and stride of one seed per sample."""
+    if isinstance(seed, Tensor):
+        return 0, seed.data_ptr(), seed.stride(0)
+    return seed or 0, 0, 0
+
+
+def _narrow(value: float | Tensor) -> float | Tensor:
+    """float16 and bfloat16 levels in float32 (kept alive by the caller while the kernel reads them)."""
+    if isinstance(value, Tensor) and value.dtype not in (torch.float32, torch.float64):
+        return value.float()
+    return value
+
+
+def normal(out: Tensor, seed: int | Tensor) -> None:
+    _C.normal(_view(out), out.shape, _seed(seed), torch.get_num_threads())
+
+
+def blur_noise(
+    x: Tensor,
+    blur_sigma: float | Tensor,
+    noise_sigma: float | Tensor,
+    seed: int | Tensor | None,
+    noise: Tensor | None,
+    scale: float | Tensor,
+    out: Tensor,
+    blurred: Tensor | None,
+) -> None:
+    blur_sigma, noise_sigma, scale = _narrow(blur_sigma), _narrow(noise_sigma), _narrow(scale)
+    _C.blur_noise(
+        _view(x),
+        x.shape,
+        _level(blur_sigma),
+        _level(noise_sigma),
+        _seed(seed),
+        _view(noise),
+        _level(scale),
+        _view(out),
+        _view(blurred),
+        torch.get_num_threads(),
+    )

@@ -1,0 +1,166 @@
+"""Which implementation runs a call: the backends, whether they can run here, and why not.
+
+Nothing falls back in silence: a named backend that cannot run raises, and the default choice warns when it has to
+leave the compiled kernels for the reference.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import warnings
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BACKENDS = ("reference", "cpu", "triton", "cuda")
+_MODULES = {"reference": "warmops.reference", "cpu": "warmops._cpu", "triton": "warmops.triton", "cuda": "warmops._cuda"}
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can run on this machine, and with what, or why not. True in a condition when available."""
+
+    available: bool
+    detail: str
+
+    def __bool__(self) -> bool:
+        return self.available
+
+
+@functools.cache
+def native() -> ModuleType | None:
+    """The extension module ``warmops._C``, or None where it was not built."""
+    if importlib.util.find_spec("warmops._C") is None:
+        return None
+    return importlib.import_module("warmops._C")
+
+
+def triton_interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def _unavailable(backend: str) -> str | None:
+    """Why a backend can run nothing at all here, or None."""
+    if backend == "reference":
+        return None
+    if backend == "triton":
+        if importlib.util.find_spec("triton") is None:
+            return "Triton is not installed (pip install triton)"
+        if not triton_interpreted() and not torch.cuda.is_available():
+            return "no CUDA device is available (TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests)"
+        return None
+    module = native()
+    if module is None:
+        return (
+            "the extension warmops._C was not built: reinstall warmops where a C++17 compiler (g++ or clang++) is, "
+            "without WARMOPS_NATIVE=0"
+        )
+    if backend == "cuda":
+        if not module.has_cuda:
+            return "warmops._C was built without CUDA: reinstall where nvcc is, with WARMOPS_CUDA=1"
+        if not torch.cuda.is_available():
+            return "no CUDA device is available"
+    return None
+
+
+def backends() -> dict[str, BackendStatus]:
+    """Which backends can run here, and for the others, why not.
+
+    Returns:
+        ``{"reference": ..., "cpu": ..., "triton": ..., "cuda": ...}``; each value has ``available`` (bool) and
+        ``detail`` (str), and is true in a condition when available.
+    """
+    detail = {
+        "reference": "plain PyTorch in float64, on any device",
+        "triton": "fused Triton kernels" + (" in Triton's interpreter" if triton_interpreted() else " on CUDA devices"),
+        "cuda": "CUDA C++ kernels",
+    }
+    status = {}
+    for backend in BACKENDS:
+        reason = _unavailable(backend)
+        if reason is None and backend == "cpu":
+            module = native()
+            assert module is not None
+            detail["cpu"] = f"C++ kernels for {module.isa()}, {torch.get_num_threads()} threads"
+        status[backend] = BackendStatus(reason is None, detail.get(backend, "") if reason is None else reason)
+    return status
+
+
+def _why_not(backend: str, device: torch.device) -> str | None:
+    """Why ``backend`` cannot run on tensors of ``device``, or None."""
+    reason = _unavailable(backend)
+    if reason is not None:
+        return reason
+    if backend == "cpu" and device.type != "cpu":
+        return f"it runs on CPU tensors, got tensors on {device}"
+    if backend == "cuda" and device.type != "cuda":
+        return f"it runs on CUDA tensors, got tensors on {device}"
+    if backend == "triton" and device.type != "cuda" and not triton_interpreted():
+        return f"it runs on CUDA tensors, got tensors on {device}"
+    return None
+
+
+@functools.cache
+def default_backend(device_type: str) -> str:
+    """The fastest backend for a device; warns once where that has to be the reference."""
+    wanted = {"cpu": "cpu", "cuda": "triton"}.get(device_type)
+    if wanted is None:
+        reason: str | None = f"warmops has no kernels for {device_type} devices"
+    else:
+        reason = _unavailable(wanted)
+    if reason is None:
+        assert wanted is not None
+        return wanted
+    warnings.warn(
+        f"warmops runs the slow backend 'reference' on {device_type} tensors: {reason}. "
+        "Pass backend='reference' to choose it without this warning.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return "reference"
+
+
+def check_backend(backend: Any) -> None:
+    if backend is not None and backend not in BACKENDS:
+        raise ValueError(f"backend must be None or one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+
+
+@functools.cache
+def _load(backend: str, device: torch.device, op: str) -> Any:
+    reason = _why_not(backend, device)
+    if reason is None:
+        launcher = getattr(importlib.import_module(_MODULES[backend]), op, None)
+        if launcher is not None:
+            return launcher
+        reason = f"it has no {op} kernel"
+    raise RuntimeError(f"backend={backend!r} cannot run here: {reason}")
+
+
+def launcher(backend: str | None, device: torch.device, op: str) -> Any:
+    """The function of a backend that runs ``op`` on tensors of ``device``; RuntimeError says why there is none."""
+    return _load(backend or default_backend(device.type), device, op)
+
+
+def needs_dispatcher(*values: Any) -> bool:
+    """Whether a call has to go through torch's dispatcher: autograd, torch.compile, vmap, fake or subclassed tensors.
+
+    Every other call goes straight to the kernel, which saves more than a small image costs.
+    """
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+        return True
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    grad = torch.is_grad_enabled()
+    for value in values:
+        if isinstance(value, Tensor):
+            if type(value) is not Tensor and type(value) is not torch.nn.Parameter:
+                return True
+            if value.device.type == "meta" or (grad and value.requires_grad):
+                return True
+    return False

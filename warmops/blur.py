@@ -1,0 +1,99 @@
+"""`warmops.blur`: Gaussian blur with reflecting edges, exact in the DCT domain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from warmops import _checks, reference
+from warmops._dispatch import check_backend, launcher, needs_dispatcher
+from warmops._registration import empty_images, fold_vmap, image_dtype, level_tensor
+
+
+def _launch(x: Tensor, sigma: float | Tensor, out: Tensor, backend: str | None) -> Tensor:
+    launch = launcher(backend, x.device, "blur_noise")
+    if x.numel():
+        launch(x, sigma, 0.0, None, None, 1.0, out, None)
+    return out
+
+
+@torch.library.custom_op("warmops::blur", mutates_args=())
+def _blur(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
+    return _launch(x, sigma, empty_images(x), backend)
+
+
+@_blur.register_fake
+def _(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
+    return empty_images(x)
+
+
+@_blur.register_vmap
+def _(info: Any, in_dims: Any, x: Tensor, sigma: Tensor, backend: str | None) -> tuple[Tensor, int]:
+    size = info.batch_size
+    y = torch.ops.warmops.blur(fold_vmap(size, x, in_dims[0]), fold_vmap(size, sigma, in_dims[1]), backend)
+    return y.unflatten(0, (size, -1)), 0
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, sigma, ctx.backend = inputs
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, sigma)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    x, sigma = ctx.saved_tensors
+    # A is self-adjoint: its backward is itself.
+    grad_x = torch.ops.warmops.blur(grad, sigma, ctx.backend) if ctx.needs_input_grad[0] else None
+    grad_sigma = None
+    if ctx.needs_input_grad[1]:
+        grad_sigma = reference.blur_sigma_vjp(x, sigma, grad).to(sigma.dtype)
+    return grad_x, grad_sigma, None
+
+
+_blur.register_autograd(_backward, setup_context=_setup_context)
+
+
+def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend: str | None = None) -> Tensor:
+    """Blur images with a Gaussian of standard deviation ``sigma`` pixels and reflecting edges.
+
+    ``A x = V M V^T x`` with the orthonormal 2-D DCT-II ``V`` and ``m_ij = exp(-pi^2 (i^2/H^2 + j^2/W^2) sigma^2 / 2)``:
+    the heat equation with Neumann walls [Rissanen et al., ICLR 2023, section 3], exact at every size.
+    ``blur(blur(x, a), b) = blur(x, sqrt(a^2 + b^2))``, the mean is kept, and ``sigma = 0`` returns the bits of x.
+
+    Args:
+        x: ``[N, ..., H, W]``, any H and W >= 1, any strides; float32, bfloat16, float16, float64, or uint8, which is
+            read as ``x / 127.5 - 1``. Computed in float32 or better; float64 stays float64.
+        sigma: blur level in pixels, >= 0: a float, or a floating-point tensor ``[N]`` on x's device (one per sample).
+        out: tensor to write, with the shape and device of x and the dtype of the result, not overlapping x.
+        backend: "reference", "cpu" or "triton"; default: the fastest for the device.
+
+    Returns:
+        The blurred images, with the shape and dtype of x (float32 for uint8).
+
+    Differentiable by x and sigma, to any order; works under torch.compile and vmap.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; nothing is written. Negative or NaN values inside a CUDA tensor
+            of levels are not checked (that would synchronise): those samples become NaN.
+        RuntimeError: the named backend cannot run here (the message says why).
+
+    Example:
+        >>> images = torch.rand(16, 3, 32, 32)
+        >>> warmops.blur(images, 2.0).shape
+        torch.Size([16, 3, 32, 32])
+    """
+    check_backend(backend)
+    _checks.check_images("x", x)
+    sigma = _checks.check_level("sigma", sigma, x)
+    if out is not None:
+        _checks.check_out("out", out, x.shape, image_dtype(x), x.device)
+    if needs_dispatcher(x, sigma, out):
+        if out is not None:
+            raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
+        return torch.ops.warmops.blur(x, level_tensor(sigma, x), backend)
+    if out is None:
+        out = empty_images(x)
+    else:
+        _checks.check_no_overlap("out", out, "x", x)
+    return _launch(x, sigma, out, backend)

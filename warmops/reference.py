@@ -1,0 +1,184 @@
+"""The plain PyTorch truth that every kernel is tested against; also ``backend="reference"``.
+
+Written to be read, not to be fast: everything is computed in float64 from the formulas of the papers.
+
+Sources: Hsueh et al., Warm Diffusion, ICLR 2025 (forward process); Rissanen et al., Generative Modelling with
+Inverse Heat Dissipation, ICLR 2023, section 3 (blur as a DCT multiplier); Salmon et al., Parallel random numbers:
+as easy as 1, 2, 3, SC 2011 (Philox4x32-10).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+PHILOX_M = (0xD2511F53, 0xCD9E8D57)
+PHILOX_W = (0x9E3779B9, 0xBB67AE85)
+MASK32 = 0xFFFFFFFF
+
+
+def dct_basis(n: int, device: torch.device) -> Tensor:
+    """Orthonormal DCT-II basis ``V^T``, shape ``[n frequencies, n pixels]``, float64."""
+    k = torch.arange(n, device=device).unsqueeze(1)
+    p = torch.arange(n, device=device).unsqueeze(0)
+    # The angle is reduced modulo a full turn in integers, so that large n loses no digit.
+    angle = (k * (2 * p + 1) % (4 * n)).to(torch.float64) * (math.pi / (2 * n))
+    weight = torch.full((n, 1), 2.0 / n, dtype=torch.float64, device=device)
+    weight[0] = 1.0 / n
+    return weight.sqrt() * torch.cos(angle)
+
+
+def multiplier(n: int, sigma: Tensor) -> Tensor:
+    """``exp(-(pi k / n)^2 sigma^2 / 2)`` for k = 0..n-1, shape ``[N, n]``, of levels ``sigma [N]``."""
+    frequency = torch.arange(1, n, device=sigma.device, dtype=torch.float64) * (math.pi / n)
+    rest = torch.exp(-0.5 * (sigma.unsqueeze(1) * frequency) ** 2)
+    # The mean is preserved at every level, infinity included (0 * inf would be NaN).
+    return torch.cat([torch.ones_like(sigma).unsqueeze(1), rest], dim=1)
+
+
+def to_images(x: Tensor) -> Tensor:
+    """``x`` in float64; uint8 is read as ``x / 127.5 - 1`` in float32, as the kernels read it."""
+    if x.dtype == torch.uint8:
+        x = x.to(torch.float32) / 127.5 - 1.0
+    return x.to(torch.float64)
+
+
+def per_sample(value: float | Tensor, x: Tensor) -> Tensor:
+    """A level as float64 of shape ``[N, 1, ..., 1]`` with ``x.ndim`` dimensions."""
+    tensor = torch.as_tensor(value, dtype=torch.float64, device=x.device).expand(x.shape[0])
+    return tensor.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def blur(x: Tensor, sigma: float | Tensor) -> Tensor:
+    """``A x = B_H x B_W^T`` per image, ``B = V diag(m) V^T``, float64, differentiable to any order.
+
+    x: ``[N, ..., H, W]``; sigma: float or ``[N]``, in pixels.
+    """
+    images = to_images(x)
+    level = per_sample(sigma, x)
+    matrices = []
+    for n in x.shape[-2:]:
+        basis = dct_basis(n, x.device)
+        m = multiplier(n, level.reshape(-1))  # [N, n]
+        matrix = basis.T @ (m.unsqueeze(2) * basis)  # [N, n, n]
+        matrices.append(matrix.reshape(x.shape[0], *[1] * (x.ndim - 3), n, n))
+    blurred = matrices[0] @ images @ matrices[1]  # both matrices are symmetric
+    return torch.where(level == 0, images, blurred)
+
+
+def blur_sigma_vjp(x: Tensor, sigma: Tensor, grad: Tensor) -> Tensor:
+    """``<grad, d(A x)/d sigma>`` per sample, shape ``[N]``, float64, differentiable to any order.
+
+    ``dA/dsigma = -sigma V Lambda M V^T``, in DCT space: a sum of products over all modes.
+    """
+    h, w = x.shape[-2:]
+    basis_h, basis_w = dct_basis(h, x.device), dct_basis(w, x.device)
+    spectrum = (basis_h @ to_images(x) @ basis_w.T) * (basis_h @ grad.to(torch.float64) @ basis_w.T)
+    level = per_sample(sigma, x).reshape(-1)
+    m_h, m_w = multiplier(h, level), multiplier(w, level)
+    lambda_h = (torch.arange(h, device=x.device, dtype=torch.float64) * (math.pi / h)) ** 2
+    lambda_w = (torch.arange(w, device=x.device, dtype=torch.float64) * (math.pi / w)) ** 2
+    modes = m_h.unsqueeze(2) * m_w.unsqueeze(1) * (lambda_h.unsqueeze(1) + lambda_w)  # [N, H, W]
+    summed = spectrum.reshape(x.shape[0], -1, h, w).sum(dim=1)  # [N, H, W]
+    return -level * (summed * modes).sum(dim=(1, 2))
+
+
+def philox4x32(counter: Tensor, key: Tensor) -> Tensor:
+    """Philox4x32-10 [Salmon et al. 2011]: counters ``[..., 4]`` and keys ``[..., 2]`` of 32-bit words held in int64.
+
+    Returns ``[..., 4]`` words in int64. Products wrap modulo 2^64 in int64, so their bits are those of uint64.
+    """
+    c0, c1, c2, c3 = counter.unbind(-1)
+    k0, k1 = key.unbind(-1)
+    for _ in range(10):
+        p0, p1 = c0 * PHILOX_M[0], c2 * PHILOX_M[1]
+        c0, c1, c2, c3 = (
+            (p1 >> 32 & MASK32) ^ c1 ^ k0,
+            p1 & MASK32,
+            (p0 >> 32 & MASK32) ^ c3 ^ k1,
+            p0 & MASK32,
+        )
+        k0, k1 = (k0 + PHILOX_W[0]) & MASK32, (k1 + PHILOX_W[1]) & MASK32
+    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)
+
+
+def box_muller(words: Tensor) -> Tensor:
+    """Words ``[..., 4]`` to standard normals ``[..., 4]`` in float64, two per pair of words."""
+    pairs = words.unflatten(-1, (2, 2))
+    radius = torch.sqrt(-2.0 * torch.log((pairs[..., 0].to(torch.float64) + 0.5) * 2.0**-32))
+    # Quarter turns are taken off in integers: sine and cosine keep their relative accuracy near their zeros.
+    quarter = pairs[..., 1] + 2**29 >> 30
+    rest = (pairs[..., 1] - (quarter << 30)).to(torch.float64)
+    angle = (rest + 0.5) * (2.0 * math.pi * 2.0**-32)
+    sin, cos = torch.sin(angle), torch.cos(angle)
+    quarter = quarter & 3
+    odd = quarter % 2 == 1
+    cosine = torch.where(odd, sin, cos) * torch.where((quarter == 1) | (quarter == 2), -1.0, 1.0)
+    sine = torch.where(odd, cos, sin) * torch.where(quarter >= 2, -1.0, 1.0)
+    return torch.stack([radius * cosine, radius * sine], dim=-1).flatten(-2)
+
+
+def sample_seeds(seed: int | Tensor, n: int, device: torch.device) -> Tensor:
+    """The int64 seed of each sample: ``seed + i`` modulo 2^64 for an int, else the tensor itself."""
+    if isinstance(seed, Tensor):
+        return seed
+    return torch.arange(n, dtype=torch.int64, device=device) + seed
+
+
+def standard_normal(shape: Sequence[int], seed: int | Tensor, device: torch.device) -> Tensor:
+    """The noise of `warmops.normal` in float64, shape ``[N, ...]``."""
+    n = shape[0]
+    elements = math.prod(shape[1:])
+    seeds = sample_seeds(seed, n, device)
+    j = torch.arange(-(-elements // 4), dtype=torch.int64, device=device)
+    counter = torch.stack([j & MASK32, j >> 32, torch.zeros_like(j), torch.zeros_like(j)], dim=-1)  # [J, 4]
+    key = torch.stack([seeds & MASK32, seeds >> 32 & MASK32], dim=-1)  # [N, 2]
+    words = philox4x32(counter, key.unsqueeze(1))  # [N, J, 4]
+    return box_muller(words).reshape(n, -1)[:, :elements].reshape(tuple(shape))
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 stays float64, everything else is computed in float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def normal(out: Tensor, seed: int | Tensor) -> None:
+    """Write the noise of the seeds into ``out [N, ...]``, rounded once to its dtype (half: through float32)."""
+    noise = standard_normal(out.shape, seed, out.device)
+    out.copy_(noise.to(compute_dtype(out.dtype)))
+
+
+def blur_noise(
+    x: Tensor,
+    blur_sigma: float | Tensor,
+    noise_sigma: float | Tensor,
+    seed: int | Tensor | None,
+    noise: Tensor | None,
+    scale: float | Tensor,
+    out: Tensor,
+    blurred: Tensor | None,
+) -> None:
+    """Write ``scale * (A x + noise_sigma * eps)`` into ``out`` and ``A x`` into ``blurred``; arguments are checked already."""
+    for name, level in (("blur_sigma", blur_sigma), ("noise_sigma", noise_sigma)):
+        if isinstance(level, Tensor) and level.device.type == "cpu" and not bool((level >= 0).all()):
+            bad = int((~(level >= 0)).nonzero()[0])
+            raise ValueError(f"{name} must be >= 0, got {float(level[bad])} for sample {bad}")
+    working = compute_dtype(out.dtype)
+    z = blur(x, blur_sigma).to(working)
+    result = z
+    if isinstance(noise_sigma, Tensor) or noise_sigma != 0.0:
+        if noise is None:
+            assert seed is not None
+            eps = standard_normal(x.shape, seed, x.device).to(working)
+        else:
+            eps = noise.to(working)
+        level = per_sample(noise_sigma, x).to(working)
+        result = torch.where(level == 0, z, z + level * eps)
+    if isinstance(scale, Tensor) or scale != 1.0:
+        result = per_sample(scale, x).to(working) * result
+    out.copy_(result)
+    if blurred is not None:
+        blurred.copy_(z)
