@@ -1,0 +1,308 @@
+// x_t = scale * (A x + beta eps): each plane goes down its columns, along its rows, and out with its noise.
+#pragma once
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "noise.h"
+#include "pixels.h"
+#include "products.h"
+
+namespace {
+
+constexpr int64_t kFoldRowsAbove = 8;  // see AxisPlan
+template <class T>
+constexpr int64_t kFoldColumnsAbove = kLanes<T>;  // a part narrower than a vector costs as much as a vector
+constexpr int64_t kSerialWork = 1 << 14;          // pixels below which threads cost more than they bring
+
+struct Team {
+    int rank, size;
+    bool together;  // all threads work on one plane; else each thread has planes of its own
+    void wait() const {
+        if (together) {
+#ifdef _OPENMP
+#pragma omp barrier
+#endif
+        }
+    }
+};
+
+// What the threads of one plane share: its blur and its intermediate.
+template <class T>
+struct Shared {
+    AxisBlur<T> rows, columns;
+    AxisLowRank<T>*low_rows = nullptr, *low_columns = nullptr;
+    double sigma = -1.0;
+    bool low_rank = false;
+    int64_t height, width, ld;
+    Buffer<T> plane, spectrum;
+
+    Shared(const AxisPlan<T>& plan_rows, const AxisPlan<T>& plan_columns)
+        : rows(plan_rows),
+          columns(plan_columns),
+          height(round_up(plan_rows.n, kTall)),
+          width(plan_columns.n),
+          ld(round_up(width, kStrip<T>) + 2 * kLanes<T>),
+          plane(height * ld),
+          spectrum(round_up(plan_rows.n / kLowRankFactor + 2, kTall) * ld) {}
+    ~Shared() {
+        delete low_rows;
+        delete low_columns;
+    }
+
+    void build(double level) {
+        if (level == sigma || level == 0.0) return;
+        sigma = level;
+        const int64_t h = rows.plan.n, w = columns.plan.n;
+        low_rank = AxisBlur<T>::rank(h, level) <= h / kLowRankFactor && AxisBlur<T>::rank(w, level) <= w / kLowRankFactor;
+        if (low_rank) {
+            if (!low_rows) low_rows = new AxisLowRank<T>(h);
+            if (!low_columns) low_columns = new AxisLowRank<T>(w);
+            low_rows->build(level);
+            low_columns->build(level);
+        } else {
+            rows.build(level);
+            columns.build(level);
+        }
+    }
+    T* row(int64_t r) { return plane.data + kLanes<T> + r * ld; }
+    T* mode(int64_t r) { return spectrum.data + kLanes<T> + r * ld; }
+};
+
+// A thread's own buffers.
+template <class T>
+struct Scratch {
+    Buffer<T> strip, noise, modes;
+    int64_t ld_modes;
+    ColumnPass<T> columns;
+    Buffer<T> row;
+
+    Scratch(const AxisPlan<T>& plan_rows, const AxisPlan<T>& plan_columns)
+        : strip(round_up(plan_rows.n, 2) * kStrip<T>),
+          noise(kTall * plan_columns.n + kNoiseBlock + 8 + kLanes<T>),
+          modes(6 * kTall * (round_up(plan_columns.n, kStrip<T>) + 2 * kLanes<T>)),
+          ld_modes(round_up(plan_columns.n, kStrip<T>) + 2 * kLanes<T>),
+          columns(plan_columns),
+          row(round_up(plan_columns.n, kLanes<T>)) {}
+};
+
+// P: how x is stored; Q: how noise, out and blurred are stored; T: what is computed in.
+template <class P, class Q, class T>
+class Forward {
+  public:
+    static void run(const BlurNoiseArgs& a) {
+        Forward<P, Q, T> forward(a);
+        forward.run_all();
+    }
+
+  private:
+    const BlurNoiseArgs& a;
+    int64_t samples, channels, height, width;
+    AxisPlan<T> plan_rows, plan_columns;
+
+    explicit Forward(const BlurNoiseArgs& args)
+        : a(args),
+          samples(args.sizes[0]),
+          channels(1),
+          height(args.sizes[args.dims - 2]),
+          width(args.sizes[args.dims - 1]),
+          plan_rows(height, kFoldRowsAbove),
+          plan_columns(width, kFoldColumnsAbove<T>) {
+        for (int d = 1; d < a.dims - 2; ++d) channels *= a.sizes[d];
+    }
+
+    void run_all() {
+        const int64_t planes = samples * channels;
+        int threads = planes * height * width < kSerialWork ? 1 : a.threads;
+        // Few planes: all threads share each one.
+        const bool together = threads > 1 && planes < 2 * threads && height * width >= kSerialWork;
+        if (!together && threads > planes) threads = int(planes);
+        if (threads <= 1) {
+            Shared<T> shared(plan_rows, plan_columns);
+            work(shared, Team{0, 1, false}, 0, planes);
+            return;
+        }
+#ifdef _OPENMP
+        if (together) {
+            Shared<T> shared(plan_rows, plan_columns);
+#pragma omp parallel num_threads(threads)
+            work(shared, Team{omp_get_thread_num(), omp_get_num_threads(), true}, 0, planes);
+        } else {
+#pragma omp parallel num_threads(threads)
+            {
+                Shared<T> shared(plan_rows, plan_columns);
+                const int64_t rank = omp_get_thread_num(), size = omp_get_num_threads();
+                work(shared, Team{0, 1, false}, planes * rank / size, planes * (rank + 1) / size);
+            }
+        }
+#else
+        Shared<T> shared(plan_rows, plan_columns);
+        work(shared, Team{0, 1, false}, 0, planes);
+#endif
+    }
+
+    void work(Shared<T>& shared, Team team, int64_t first, int64_t last) const {
+        Scratch<T> scratch(plan_rows, plan_columns);
+        for (int64_t plane = first; plane < last; ++plane) {
+            const int64_t sample = plane / channels;
+            const double sigma = a.blur_sigma.at(sample);
+            if (team.rank == 0) shared.build(sigma);
+            team.wait();
+            const Noise<T> noise(a.seed.at(sample));
+            if (sigma == 0.0) {
+                copy_rows(scratch, noise, plane, team);
+            } else if (shared.low_rank) {
+                blur_low_rank(shared, scratch, noise, plane, team);
+            } else {
+                blur_full(shared, scratch, noise, plane, team);
+            }
+            team.wait();
+        }
+    }
+
+    const P* source(int64_t plane) const {
+        return static_cast<const P*>(a.x.data) + offset_of(plane, a.sizes, a.x.stride, 0, a.dims - 2);
+    }
+
+    void read_strip(const P* x, int64_t column, T* strip) const {
+        const int64_t down = a.x.stride[a.dims - 2], along = a.x.stride[a.dims - 1];
+        const int64_t count = width - column < kStrip<T> ? width - column : kStrip<T>;
+        x += column * along;
+        if (along == 1 && count == kStrip<T>) {
+            for (int64_t r = 0; r < height; ++r)
+                for (int w = 0; w < kWide; ++w) store(strip + r * kStrip<T> + w * kLanes<T>, Pixel<P, T>::read(x + r * down + w * kLanes<T>));
+        } else {
+            for (int64_t r = 0; r < height; ++r) read_row<P, T>(x + r * down, along, count, strip + r * kStrip<T>);
+        }
+    }
+
+    void copy_rows(Scratch<T>& scratch, const Noise<T>& noise, int64_t plane, Team team) const {
+        const P* x = source(plane);
+        const int64_t down = a.x.stride[a.dims - 2], along = a.x.stride[a.dims - 1];
+        for (int64_t r = team.rank; r < height; r += team.size) {
+            read_row<P, T>(x + r * down, along, width, scratch.row.data);
+            finish(scratch, noise, plane, r, 1, scratch.row.data, 0);
+        }
+    }
+
+    void blur_full(Shared<T>& shared, Scratch<T>& scratch, const Noise<T>& noise, int64_t plane, Team team) const {
+        const P* x = source(plane);
+        T* strip = scratch.strip.data;
+        for (int64_t column = team.rank * kStrip<T>; column < width; column += team.size * kStrip<T>) {
+            read_strip(x, column, strip);
+            if (width - column > kLanes<T>) {
+                strip_vertical<T, kWide>(shared.rows, strip, kStrip<T>, shared.row(0) + column, shared.ld);
+            } else {
+                strip_vertical<T, 1>(shared.rows, strip, kStrip<T>, shared.row(0) + column, shared.ld);
+            }
+        }
+        team.wait();
+        for (int64_t r = team.rank * kTall; r < height; r += team.size * kTall) {
+            scratch.columns.run(shared.columns, shared.row(r), shared.ld, shared.row(r), shared.ld);
+            finish(scratch, noise, plane, r, height - r < kTall ? height - r : kTall, shared.row(r), shared.ld);
+        }
+    }
+
+    void blur_low_rank(Shared<T>& shared, Scratch<T>& scratch, const Noise<T>& noise, int64_t plane, Team team) const {
+        const P* x = source(plane);
+        const AxisLowRank<T>& rows = *shared.low_rows;
+        T* strip = scratch.strip.data;
+        const int64_t ld = shared.ld;
+        // Down: pixels to modes. Even modes come first, then odd ones.
+        for (int64_t column = team.rank * kStrip<T>; column < width; column += team.size * kStrip<T>) {
+            read_strip(x, column, strip);
+            fold_rows<T, kWide>(strip, kStrip<T>, height);
+            const T* odd = strip + (height - 1) * kStrip<T>;
+            product_vertical<T, kWide>(strip, kStrip<T>, rows.half_even, rows.analyse_even.data, rows.ld_modes, rows.even, T(0),
+                                       shared.mode(0) + column, ld);
+            product_vertical<T, kWide>(odd, -kStrip<T>, rows.half_odd, rows.analyse_odd.data, rows.ld_modes, rows.odd, T(0),
+                                       shared.mode(rows.even) + column, ld);
+        }
+        team.wait();
+        for (int64_t r = team.rank * kTall; r < rows.rank; r += team.size * kTall) low_rank_columns(*shared.low_columns, scratch, shared.mode(r), ld);
+        team.wait();
+        for (int64_t column = team.rank * kStrip<T>; column < width; column += team.size * kStrip<T>) {
+            T* y = shared.row(0) + column;
+            product_vertical<T, kWide>(shared.mode(0) + column, ld, rows.even, rows.synthesise_even.data, rows.ld_even, rows.half_even, T(0),
+                                       y, ld);
+            product_vertical<T, kWide>(shared.mode(rows.even) + column, ld, rows.odd, rows.synthesise_odd.data, rows.ld_odd, rows.half_odd,
+                                       T(0), y + (height - 1) * ld, -ld);
+            unfold_rows<T, kWide>(y, ld, height);
+        }
+        team.wait();
+        for (int64_t r = team.rank * kTall; r < height; r += team.size * kTall)
+            finish(scratch, noise, plane, r, height - r < kTall ? height - r : kTall, shared.row(r), ld);
+    }
+
+    // kTall rows, in place: pixels to modes to pixels.
+    static void low_rank_columns(const AxisLowRank<T>& c, Scratch<T>& scratch, T* f, int64_t ldf) {
+        const int64_t ld = scratch.ld_modes;
+        const auto buffer = [&](int i) { return scratch.modes.data + i * kTall * ld + kLanes<T>; };
+        T *even = buffer(0), *odd = buffer(1), *even_modes = buffer(2), *odd_modes = buffer(3), *e = buffer(4), *o = buffer(5);
+        for (int r = 0; r < kTall; ++r) fold_columns(f + r * ldf, c.n, even + r * ld, odd + r * ld);
+        product_horizontal(even, ld, c.half_even, c.analyse_even.data, c.ld_modes, c.even, T(0), even_modes, ld);
+        product_horizontal(odd, ld, c.half_odd, c.analyse_odd.data, c.ld_modes, c.odd, T(0), odd_modes, ld);
+        product_horizontal(even_modes, ld, c.even, c.synthesise_even.data, c.ld_even, c.half_even, T(0), e, ld);
+        product_horizontal(odd_modes, ld, c.odd, c.synthesise_odd.data, c.ld_odd, c.half_odd, T(0), o, ld);
+        for (int r = 0; r < kTall; ++r) unfold_columns(e + r * ld, o + r * ld, c.n, f + r * ldf);
+    }
+
+    // count rows of A x from z: noise, scale, out and blurred.
+    void finish(Scratch<T>& scratch, const Noise<T>& noise, int64_t plane, int64_t row, int64_t count, const T* z, int64_t ldz) const {
+        const int64_t sample = plane / channels;
+        const T beta = T(a.noise_sigma.at(sample)), scale = T(a.scale.at(sample));
+        const int dims = a.dims;
+        const T* eps = nullptr;
+        if (beta != T(0) && !a.noise.data) {
+            const int64_t first = (plane % channels * height + row) * width;
+            eps = noise.generate(first, count * width, scratch.noise.data);
+        }
+        Q* out = static_cast<Q*>(a.out.data) + offset_of(plane, a.sizes, a.out.stride, 0, dims - 2);
+        Q* blurred = static_cast<Q*>(a.blurred.data);
+        if (blurred) blurred += offset_of(plane, a.sizes, a.blurred.stride, 0, dims - 2);
+        for (int64_t r = row; r < row + count; ++r, z += ldz) {
+            if (beta != T(0) && a.noise.data) {
+                const Q* given = static_cast<const Q*>(a.noise.data) + offset_of(plane, a.sizes, a.noise.stride, 0, dims - 2);
+                read_row<Q, T>(given + r * a.noise.stride[dims - 2], a.noise.stride[dims - 1], width, scratch.noise.data);
+                eps = scratch.noise.data - (r - row) * width;
+            }
+            const T* row_eps = eps ? eps + (r - row) * width : nullptr;
+            finish_row(z, row_eps, beta, scale, out + r * a.out.stride[dims - 2], a.out.stride[dims - 1],
+                       blurred ? blurred + r * a.blurred.stride[dims - 2] : nullptr, a.blurred.stride[dims - 1]);
+        }
+    }
+
+    void finish_row(const T* z, const T* eps, T beta, T scale, Q* out, int64_t out_stride, Q* blurred, int64_t blurred_stride) const {
+        constexpr int64_t L = kLanes<T>;
+        const V<T> vbeta = set1(beta), vscale = set1(scale);
+        for (int64_t j = 0; j < width; j += L) {
+            const int64_t left = width - j < L ? width - j : L;
+            V<T> v = load(z + j);
+            if (blurred) put(blurred + j * blurred_stride, blurred_stride, left, v);
+            // Rounded one by one: alpha = 0 gives the bits of x + beta * eps.
+            if (eps) v = v + vbeta * load(eps + j);
+            if (scale != T(1)) v = vscale * v;
+            put(out + j * out_stride, out_stride, left, v);
+        }
+    }
+
+    static WARMOPS_INLINE void put(Q* p, int64_t stride, int64_t count, V<T> v) {
+        if (stride == 1 && count == kLanes<T>) {
+            Pixel<Q, T>::write(p, v);
+        } else {
+            write_some<Q, T>(p, stride, count, v);
+        }
+    }
+};
+
+void blur_noise(const BlurNoiseArgs& a) {
+    switch (a.x.dtype) {
+        case kFloat64: return Forward<double, double, double>::run(a);
+        case kFloat32: return Forward<float, float, float>::run(a);
+        case kFloat16: return Forward<Half, Half, float>::run(a);
+        case kBFloat16: return Forward<BFloat, BFloat, float>::run(a);
+        default: return Forward<uint8_t, float, float>::run(a);
+    }
+}
+
+}  // namespace

@@ -1,0 +1,11 @@
+// The kernels for baseline: the same source as the other instruction sets, compiled with its flags.
+#include "blur_noise.h"
+#include "normal.h"
+
+namespace {
+bool supported() { return true; }
+}  // namespace
+
+namespace warmops {
+extern const Kernels kBaselineKernels = {"baseline", supported, blur_noise, normal};
+}  // namespace warmops

@@ -1,0 +1,166 @@
+// Philox4x32-10 and Box-Muller on vectors of counters. The same integers as csrc/philox.h, element for element.
+#pragma once
+#include "../philox.h"
+#include "simd.h"
+
+namespace {
+
+// Multiples of this many elements are generated at a time: one vector of counters, four elements each.
+constexpr int kNoiseBlock = 4 * kLanes<float>;
+
+struct PhiloxKeys {
+    VQ k0[10], k1[10];
+
+    explicit PhiloxKeys(uint64_t seed) {
+        uint32_t a = uint32_t(seed), b = uint32_t(seed >> 32);
+        for (int i = 0; i < 10; ++i) {
+            k0[i] = fill<VQ>(uint64_t(a));
+            k1[i] = fill<VQ>(uint64_t(b));
+            a += 0x9E3779B9u;
+            b += 0xBB67AE85u;
+        }
+    }
+};
+
+// Counters in 64-bit lanes. Upper halves of the words carry rubbish: a multiplication reads the lower halves only.
+WARMOPS_INLINE void philox_rounds(VQ counter, const PhiloxKeys& keys, VQ w[4]) {
+    const VQ m0 = fill<VQ>(uint64_t(0xD2511F53u)), m1 = fill<VQ>(uint64_t(0xCD9E8D57u));
+    VQ c0 = counter, c1 = counter >> 32, c2, c3;
+    VQ p0 = mul_even(c0, m0), p1;
+    c0 = c1 ^ keys.k0[0];  // the first round, with c2 = c3 = 0
+    c1 = VQ{};
+    c2 = (p0 >> 32) ^ keys.k1[0];
+    c3 = p0;
+#pragma GCC unroll 9
+    for (int i = 1; i < 10; ++i) {
+        p0 = mul_even(c0, m0);
+        p1 = mul_even(c2, m1);
+        c0 = xor3(p1 >> 32, c1, keys.k0[i]);
+        c1 = p1;
+        c2 = xor3(p0 >> 32, c3, keys.k1[i]);
+        c3 = p0;
+    }
+    w[0] = c0;
+    w[1] = c1;
+    w[2] = c2;
+    w[3] = c3;
+}
+
+WARMOPS_INLINE VU merge(VQ even, VQ odd) { return (VU)((even & 0xFFFFFFFFull) | (odd << 32)); }
+
+// sqrt(-2 ln u), u = (w + 0.5) / 2^32. Above 1/2 the complement is used, so that ln u near u = 1 keeps its digits.
+WARMOPS_INLINE VF radius(VU w) {
+    const VI upper = (VI)w >> 31;
+    const VF p = (__builtin_convertvector((VI)w ^ upper, VF) + 0.5f) * 0x1p-32f;
+    // p = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2))
+    const VI bits = (VI)p + (0x3F800000 - 0x3F3504F3);
+    const VI e_low = (bits >> 23) - 127;
+    const VF f_low = (VF)((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0f;
+    // 1 - p = 2^e (1 + f)
+    const VI far = (VI)(p > 0.29289322f);
+    const VF f_high = select(far, 1.0f - (p + p), -p);
+    const VF f = select(upper, f_high, f_low);
+    const VF e = __builtin_convertvector(select(upper, far, e_low), VF);
+    VF q = set1(7.0376836292e-2f);
+    q = fma(q, f, set1(-1.1514610310e-1f));
+    q = fma(q, f, set1(1.1676998740e-1f));
+    q = fma(q, f, set1(-1.2420140846e-1f));
+    q = fma(q, f, set1(1.4249322787e-1f));
+    q = fma(q, f, set1(-1.6668057665e-1f));
+    q = fma(q, f, set1(2.0000714765e-1f));
+    q = fma(q, f, set1(-2.4999993993e-1f));
+    q = fma(q, f, set1(3.3333331174e-1f));
+    const VF f2 = f * f;
+    VF tail = fma(e, set1(-2.12194440e-4f), f2 * f * q);
+    tail = fma(f2, set1(-0.5f), tail);
+    const VF ln = fma(e, set1(0.693359375f), f + tail);
+    return sqrt(ln * -2.0f);
+}
+
+// Cosine and sine of 2 pi (w + 0.5) / 2^32; quarter turns are taken off in integers.
+WARMOPS_INLINE void cos_sin(VU w, VF& cosine, VF& sine) {
+    const VI rest = (VI)(w << 2) >> 2;
+    const VF g = (__builtin_convertvector(rest, VF) + 0.5f) * 1.46291807926715968e-9f;
+    const VF g2 = g * g;
+    VF s = fma(g2, set1(-1.9515295891e-4f), set1(8.3321608736e-3f));
+    s = fma(s, g2, set1(-1.6666654611e-1f));
+    s = fma(s * g2, g, g);
+    VF c = fma(g2, set1(2.443315711809948e-5f), set1(-1.388731625493765e-3f));
+    c = fma(c, g2, set1(4.166664568298827e-2f));
+    c = fma(c * g2, g2, fma(g2, set1(-0.5f), set1(1.0f)));
+    const VU turn = w + 0x20000000u;  // its two upper bits count the quarter turns
+    const VI odd = (VI)(turn << 1) >> 31;
+    cosine = (VF)((VU)select(odd, s, c) ^ ((turn + 0x40000000u) & 0x80000000u));
+    sine = (VF)((VU)select(odd, c, s) ^ (turn & 0x80000000u));
+}
+
+// Lane i of a vector of counters holds counter (i % 4) * (lanes / 4) + i / 4: four unpackings then put the elements in order.
+struct CounterLanes {
+    VQ even, odd;
+    CounterLanes() {
+        for (int i = 0; i < kLanes<float>; i += 2) {
+            even[i / 2] = uint64_t((i % 4) * (kLanes<float> / 4) + i / 4);
+            odd[i / 2] = uint64_t(((i + 1) % 4) * (kLanes<float> / 4) + (i + 1) / 4);
+        }
+    }
+};
+
+// Elements 4 * counter .. 4 * counter + kNoiseBlock of a sample.
+WARMOPS_INLINE void normal_block(uint64_t counter, const CounterLanes& lanes, const PhiloxKeys& keys, float* out) {
+    VQ a[4], b[4];
+    const VQ first = fill<VQ>(counter);
+    philox_rounds(first + lanes.even, keys, a);
+    philox_rounds(first + lanes.odd, keys, b);
+    VF n[4];
+    for (int pair = 0; pair < 4; pair += 2) {
+        const VF r = radius(merge(a[pair], b[pair]));
+        VF c, s;
+        cos_sin(merge(a[pair + 1], b[pair + 1]), c, s);
+        n[pair] = r * c;
+        n[pair + 1] = r * s;
+    }
+    const VF lo01 = unpack_lo(n[0], n[1]), hi01 = unpack_hi(n[0], n[1]);
+    const VF lo23 = unpack_lo(n[2], n[3]), hi23 = unpack_hi(n[2], n[3]);
+    store(out, unpack_lo2(lo01, lo23));
+    store(out + kLanes<float>, unpack_hi2(lo01, lo23));
+    store(out + 2 * kLanes<float>, unpack_lo2(hi01, hi23));
+    store(out + 3 * kLanes<float>, unpack_hi2(hi01, hi23));
+}
+
+// The normals of one sample.
+template <class T>
+struct Noise;
+
+template <>
+struct Noise<float> {
+    PhiloxKeys keys;
+    CounterLanes lanes;
+    explicit Noise(uint64_t seed) : keys(seed) {}
+
+    // Writes elements [first, first + count) and returns where they begin: a few before and up to kNoiseBlock after
+    // them are written too, so buffer holds count + kNoiseBlock + 4.
+    float* generate(int64_t first, int64_t count, float* buffer) const {
+        const uint64_t counter = uint64_t(first) / 4;
+        const int64_t skip = first % 4;
+        for (int64_t i = 0; i < skip + count; i += kNoiseBlock) normal_block(counter + uint64_t(i / 4), lanes, keys, buffer + i);
+        return buffer + skip;
+    }
+};
+
+template <>
+struct Noise<double> {
+    uint32_t k0, k1;
+    explicit Noise(uint64_t seed) : k0(uint32_t(seed)), k1(uint32_t(seed >> 32)) {}
+
+    double* generate(int64_t first, int64_t count, double* buffer) const {
+        const uint64_t counter = uint64_t(first) / 4;
+        const int64_t skip = first % 4;
+        for (int64_t i = 0; i < skip + count; i += 4) {
+            const uint64_t j = counter + uint64_t(i / 4);
+            warmops::box_muller(warmops::philox4x32(warmops::Words{{uint32_t(j), uint32_t(j >> 32), 0, 0}}, k0, k1), buffer + i);
+        }
+        return buffer + skip;
+    }
+};
+
+}  // namespace
