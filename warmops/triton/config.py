@@ -1,0 +1,40 @@
+"""Which kernel form and which launch parameters a size, a data type and a chip get. Pure Python, so that tests and a
+tuning session can enumerate it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Config:
+    """Launch parameters.
+
+    fused: p_h, p_w (padded half sizes), programs (wanted per multiprocessor).
+    two-pass: block_rows, block_columns (output tile of a program), block_inner (slice of the sum).
+    """
+
+    fused: bool
+    num_warps: int
+    num_stages: int
+    precision: str
+    reload: bool = False
+    p_h: int = 0
+    p_w: int = 0
+    programs: int = 0
+    block_rows: int = 0
+    block_columns: int = 0
+    block_inner: int = 0
+
+
+def padded_half(n: int) -> int:
+    """Half of an axis, padded to a power of two of at least 16 (the smallest side of a matrix product)."""
+    return max(16, 1 << (((n + 1) // 2) - 1).bit_length())
+
+
+def config(H: int, W: int, dtype: torch.dtype, capability: tuple[int, int]) -> Config:
+    """The configuration for images of H x W of ``dtype`` (that of x) on a chip of this compute capability."""
+    p_h, p_w = padded_half(H), padded_half(W)
+    return Config(True, 4, 1, "tf32x3", False, p_h, p_w, 8)
