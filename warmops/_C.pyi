@@ -1,0 +1,27 @@
+from collections.abc import Sequence
+
+_View = tuple[int, int, Sequence[int]]  # address (0: absent), dtype code, strides in elements
+_Level = tuple[float, int, int, int]  # scalar value, or the address, dtype code and stride of one value per sample
+_Seed = tuple[int, int, int]  # first seed, or the address and stride of one seed per sample
+
+has_cuda: bool
+
+def blur_noise(
+    x: _View,
+    sizes: Sequence[int],
+    blur_sigma: _Level,
+    noise_sigma: _Level,
+    seed: _Seed,
+    noise: _View,
+    scale: _Level,
+    out: _View,
+    blurred: _View,
+    threads: int,
+    /,
+) -> None: ...
+def normal(out: _View, sizes: Sequence[int], seed: _Seed, threads: int, /) -> None: ...
+def normal_cuda(out: _View, sizes: Sequence[int], seed: _Seed, stream: int, /) -> None: ...
+def philox4x32(counter: Sequence[int], key: Sequence[int]) -> list[int]: ...
+def isa() -> str: ...
+def set_isa(name: str) -> None: ...
+def isas() -> list[str]: ...
