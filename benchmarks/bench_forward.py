@@ -1,0 +1,206 @@
+"""Blur + noise on real images: warmops against every other way to do it, in one run.
+
+    python benchmarks/bench_forward.py              # everything, about ten minutes on 2 cores
+    python benchmarks/bench_forward.py --quick      # within a minute
+    python benchmarks/bench_forward.py --help
+
+benchmarks/README.md says how the numbers come about and how to read them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import _chart
+import _compiled
+import _contest
+import _images
+import _machine
+import _ours
+import _report
+import _rivals
+import _timing
+import torch
+from _extras import require
+
+RESULTS = Path(__file__).resolve().parent / "results"
+GPU_BYTES = 512 * 2**20
+SIZES = ["32", "64", "128", "256", "45x67"]
+DTYPES = ["float32", "bfloat16", "float16", "uint8"]
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two sizes, float32, few repeats: ends within a minute on 2 cores")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of pictures (any format that Pillow reads) instead of the bundled photo"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to run (default: cpu)")
+    parser.add_argument("--threads", type=int, help="CPU threads of torch, SciPy and warmops (default: torch's own choice)")
+    parser.add_argument("--sizes", nargs="+", metavar="SIZE", help=f"like 64, 45x67 or 256x3x32x32 (default: {' '.join(SIZES)})")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=list(_images.DTYPES),
+        metavar="DTYPE",
+        help=f"of {', '.join(_images.DTYPES)} (default: {' '.join(DTYPES)})",
+    )
+    parser.add_argument("--rounds", type=int, help="timed calls of each contestant (default: 31, quick: 7)")
+    parser.add_argument("--isa", choices=["avx512", "avx2", "baseline"], help="force this path of the C++ kernels for the whole run")
+    parser.add_argument("--backend", choices=["reference", "cpu", "triton"], help="warmops backend (default: the fastest for the device)")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where the result files go (default: benchmarks/results)")
+    options = parser.parse_args(argv)
+    options.rounds = options.rounds if options.rounds is not None else 7 if options.quick else 31
+    options.sizes = options.sizes or (SIZES[:2] if options.quick else SIZES)
+    options.dtypes = options.dtypes or (DTYPES[:1] if options.quick else DTYPES)
+    try:
+        options.shapes = [_images.parse_shape(size) for size in options.sizes]
+    except ValueError as error:
+        parser.error(str(error))
+    if options.rounds < 1 or (options.threads is not None and options.threads < 1):
+        parser.error("--rounds and --threads must be at least 1")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device here")
+    if options.images is not None and not options.images.is_dir():
+        parser.error(f"--images: {options.images} is not a folder")
+    return options
+
+
+def contestants(options: argparse.Namespace, dtype: torch.dtype) -> list[_rivals.Contestant]:
+    return [
+        *_ours.contestants(options.device, options.backend, options.isa),
+        *_rivals.rivals(options.device, dtype),
+        *_compiled.compiled_rivals(options.device, dtype, options.quick),
+    ]
+
+
+def run_case(options: argparse.Namespace, photos: list[torch.Tensor], shape: _images.Shape, name: str) -> dict[str, Any]:
+    """Every contestant on one batch."""
+    tqdm = require("tqdm").tqdm
+    dtype, clock = _images.DTYPES[name], _timing.clock(options.device)
+    if options.device == "cuda":
+        shape = _images.enlarged(shape, dtype, GPU_BYTES)
+    x = _images.batch(photos, shape, dtype, options.device)
+    alpha, beta = _images.levels(shape.n, options.device)
+    entrants = contestants(options, dtype)
+    with tqdm(total=len(entrants) + options.rounds, desc=f"{shape} {name}", leave=False, disable=None) as bar:
+
+        def checking(entrant: str) -> None:
+            bar.set_postfix_str(f"checking {entrant}")
+            bar.update()
+
+        contest = _contest.prepare(entrants, x, alpha, beta, clock, checking)
+        bar.set_postfix_str("timing")
+        timings = contest.run(options.rounds, clock, bar.update)
+    entries = contest.entries
+    rows = _report.rows_of_case(
+        timings,
+        {name: entry.contestant.kind for name, entry in entries.items()},
+        {name: entry.variant for name, entry in entries.items()},
+        {name: entry.error for name, entry in entries.items()},
+        {name: _contest.moved_bytes(entry.contestant, x) for name, entry in entries.items()},
+        x.numel(),
+    )
+    case = {
+        "shape": str(shape),
+        "dtype": name,
+        "batch MB": x.nbytes / 1e6,
+        "slower than the best rival": _report.losses(rows),
+        "not measured": contest.absent,
+        "rows": rows,
+    }
+    print(f"\n{_report.case_title(case)}\n{_report.plain_table(*_report.case_cells(rows))}")
+    for text in contest.absent:
+        print(f"  not measured: {text}")
+    return case
+
+
+def run_self(options: argparse.Namespace, photos: list[torch.Tensor], shape: _images.Shape) -> dict[str, Any]:
+    """warmops against itself: what dtypes, a second output, and each half of the work cost."""
+    tqdm = require("tqdm").tqdm
+    clock = _timing.clock(options.device)
+    if options.device == "cuda":
+        shape = _images.enlarged(shape, torch.float32, GPU_BYTES)
+    x = _images.batch(photos, shape, torch.float32, options.device)
+    alpha, beta = _images.levels(shape.n, options.device)
+    calls = _ours.self_comparisons(x, alpha, beta, options.backend)
+    with tqdm(total=options.rounds, desc=f"{shape} warmops against itself", leave=False, disable=None) as bar:
+        timings = _timing.interleave(calls, options.rounds, clock, tick=bar.update)
+    rows = [
+        {
+            "call": name,
+            "median ms": timing.median * 1e3,
+            "p20 ms": timing.p20 * 1e3,
+            "p80 ms": timing.p80 * 1e3,
+            "ns per pixel": timing.median * 1e9 / x.numel(),
+            "time against plain": _timing.ratio(timing, timings["plain"]),
+        }
+        for name, timing in timings.items()
+    ]
+    record = {"shape": str(shape), "rows": rows}
+    print(f"\nwarmops against itself, {shape} float32\n{_report.plain_table(*_report.self_cells(record))}")
+    return record
+
+
+def call_overhead(options: argparse.Namespace) -> dict[str, float]:
+    """Microseconds of one eager call on a tiny image."""
+    call = _ours.tiny_call(options.device, options.backend)
+    calls = 200 if options.quick else 1000
+    timing = _timing.interleave({"call": call}, options.rounds, _timing.CpuClock(), inner=calls, warmup=calls)["call"]
+    result = {"median": timing.median * 1e6, "p20": timing.p20 * 1e6, "p80": timing.p80 * 1e6}
+    print(f"\neager call on one 1x1x8x8 image, no gradient: {result['median']:.1f} us (p20..p80 {result['p20']:.1f}..{result['p80']:.1f})")
+    return result
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    for module in ("tqdm", "PIL.Image", "matplotlib", "scipy.fft", "torch_dct"):
+        require(module)
+    options = arguments(argv)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(_images.SEED)
+    if options.isa is not None:
+        _ours.force_isa(options.isa)
+    backend = _ours.resolved_backend(options.backend, options.device)
+    isa = _ours.current_isa() if backend == "cpu" else None
+    warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex operators")
+    photos = _images.load_photos(options.images)
+    machine = _machine.describe(options.device, backend, isa)
+    where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
+    print(f"blur + noise on {where}; warmops backend {backend}{f' ({isa})' if isa else ''}; seed {_images.SEED}")
+    print("ratios: medians over rounds of the time ratio within a round; every contestant was checked against float64 first")
+
+    results: dict[str, Any] = {
+        "benchmark": "forward",
+        "machine": machine,
+        "images": _contest.describe_images(options.images, len(photos)),
+        "levels": f"ln beta ~ N(-1.2, 1.2^2), alpha = beta / 2, one pair per image, seed {_images.SEED}",
+        "rounds": options.rounds,
+        "cases": [run_case(options, photos, shape, name) for name in options.dtypes for shape in options.shapes],
+        "warmops against itself": [run_self(options, photos, shape) for shape in options.shapes],
+        "call overhead us": call_overhead(options),
+    }
+    print(f"\n{_report.summary(results['cases'])}")
+    save(results, options)
+    return results
+
+
+def save(results: dict[str, Any], options: argparse.Namespace) -> None:
+    """JSON, Markdown and chart: forward_<machine>[_isa][_quick].*"""
+    suffix = (f"_{options.isa}" if options.isa else "") + ("_quick" if options.quick else "")
+    stem = f"forward_{_machine.slug(results['machine'])}{suffix}"
+    options.out.mkdir(parents=True, exist_ok=True)
+    _report.write_json(results, options.out / f"{stem}.json")
+    _chart.draw(results, options.out / f"{stem}.png")
+    (options.out / f"{stem}.md").write_text(_report.document(results, f"{stem}.png"))
+    print(f"written: {options.out / stem}.json, .md and .png")
+
+
+if __name__ == "__main__":
+    main()
