@@ -28,7 +28,7 @@ BUILD_COMMANDS = {"build", "build_ext", "bdist_wheel", "editable_wheel", "develo
 DEFAULT_ARCHITECTURES = ("8.0", "9.0", "10.0")
 
 # No fused or reassociated arithmetic: every instruction set and both compilers give the same bits.
-CXX_FLAGS = ["-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wno-psabi"]
+CXX_FLAGS = ["-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wno-psabi"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-DWARMOPS_WITH_CUDA", "-Xcompiler", "-fPIC,-fvisibility=hidden,-ffp-contract=off"]
 ISA_FLAGS = {
     "_avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mavx2"],
@@ -303,6 +303,7 @@ def ninja_command() -> list[str]:
 TOOLS = find_tools() if BUILD_COMMANDS & set(sys.argv) else None
 
 setup(
+    license="Apache-2.0",
     ext_modules=[Extension("warmops._C", [str(path.relative_to(ROOT)) for path in sources(True, True)])] if TOOLS else [],
     cmdclass={"build_ext": NinjaBuild},
 )
