@@ -122,8 +122,11 @@ def eager_blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 def rel_l2(got: Tensor, want: np.ndarray, axis: tuple[int, ...] | None = None) -> np.ndarray:
     """Relative L2 error, of the whole or per sample (``axis``); NaN where got has one."""
-    error = numpy_of(got) - want
-    return np.sqrt((error**2).sum(axis) / np.maximum((want**2).sum(axis), np.finfo(np.float64).tiny))
+    return norm(numpy_of(got) - want, axis) / np.maximum(norm(want, axis), np.finfo(np.float64).tiny)
+
+
+def norm(values: np.ndarray, axis: tuple[int, ...] | None = None) -> np.ndarray:
+    return np.sqrt((values**2).sum(axis))
 
 
 def ulps(got: Tensor, want: np.ndarray) -> float:

@@ -20,11 +20,6 @@ RUN_SEED = int(os.environ.get("WARMOPS_TEST_SEED") or random.SystemRandom().rand
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch's deterministic mode, see below
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU (skipped elsewhere)")
-    config.addinivalue_line("markers", "cpu_only: about CPU threads, CPU memory or CPU tensors; not repeated on a GPU")
-
-
 def pytest_report_header() -> list[str]:
     states = "; ".join(f"{name}: {status.detail if status else 'NO, ' + status.detail}" for name, status in warmops.backends().items())
     return [f"WARMOPS_TEST_SEED={RUN_SEED}", f"warmops {warmops.__version__}, torch {torch.__version__}; {states}"]

@@ -16,8 +16,8 @@ import warmops
 from warmops import reference
 
 SEEDS = (0, 1, 2**32 - 1, 2**32, 0x0123456789ABCDEF, 2**63 - 1, -1, -(2**63), -12345)
-# Seeds whose first four words hold an extreme: all words near 0, 2^29, 2^30, 2^31, 3 2^29, 3 2^30, 2^32 - 1 (ends of the logarithm, zeros and
-# quarter turns of the sine and cosine) and near 2^32 sqrt(1/2), 2^32 (1 - sqrt(1/2)) (where a logarithm changes its form). Found by search.
+# Seeds whose first four words hold an extreme (found by search): near 0 and 2^32 (ends of the logarithm), multiples of 2^29
+# (zeros and quarter turns of sine and cosine), 2^32 sqrt(1/2) and 2^32 (1 - sqrt(1/2)) (where a logarithm changes its form).
 EDGES = {
     627779616: (2, 0x00000000), 1343428: (3, 0x00000000), 760393872: (0, 0x00000001), 452212855: (3, 0x00000001),
     53458837: (2, 0x1FFFFFFE), 992455683: (3, 0x1FFFFFFF), 1152709275: (2, 0x20000000), 43335768: (2, 0x3FFFFFFF),
