@@ -42,7 +42,8 @@ struct PartShape {
     int64_t ld;       // columns in memory, padded with zeros
     int64_t stride;   // the part's mode k is mode k * stride of the whole axis
     int64_t matrix;   // offset of the matrix in AxisBlur::matrices
-    int64_t cosines;  // offset of cos(pi k r / points), [modes, rows + 1]
+    int64_t cosines;  // offset of cos(pi k r / points), [modes, table], r = 0 .. rows
+    int64_t table;    // rows + 1, rounded up to whole vectors
     double factor;    // 2^-(number of folds)
 };
 
@@ -71,9 +72,9 @@ struct AxisPlan {
   private:
     void add(Part kind, int64_t points, int64_t rows, int64_t stride, int depth) {
         PartShape& p = part[parts++];
-        p = {kind, points, rows, round_up(rows, kLanes<T>), stride, matrix_size, cosine_size, ldexp(1.0, -depth)};
+        p = {kind, points, rows, round_up(rows, kLanes<T>), stride, matrix_size, cosine_size, round_up(rows + 1, kLanes<double>), ldexp(1.0, -depth)};
         matrix_size += p.ld * rows;
-        cosine_size += (kind == Part::plain ? points : rows) * (rows + 1);
+        cosine_size += (kind == Part::plain ? points : rows) * p.table;
     }
 
     void layout(int64_t fold_above) {
@@ -101,30 +102,65 @@ struct AxisPlan {
 
     void fill_cosines(const PartShape& p, const double* turn) {
         double* c = cosines.data + p.cosines;
-        for (int64_t i = 0; i < modes(p); ++i) {
+        for (int64_t i = 0; i < modes(p); ++i, c += p.table) {
             const int64_t step = mode(p, i) * p.stride % (2 * n);
-            for (int64_t r = 0, j = 0; r <= p.rows; ++r, j = (j + step) % (2 * n)) *c++ = turn[j];
+            for (int64_t r = 0, j = 0; r <= p.rows; ++r, j = j + step < 2 * n ? j + step : j + step - 2 * n) c[r] = turn[j];
         }
     }
 };
 
-// The blur of one sample along one axis.
+WARMOPS_INLINE void store_as(double* p, VD v) { store(p, v); }
+WARMOPS_INLINE void store_as(float* p, VD v) {
+    typedef float Narrow __attribute__((vector_size(kBytes / 2)));
+    typedef float Unaligned __attribute__((vector_size(kBytes / 2), aligned(4), may_alias));
+    *reinterpret_cast<Unaligned*>(p) = __builtin_convertvector(v, Narrow);
+}
+
+// Modes 0 .. n-1 of the blur of n points: d = m - delta. delta = 1 for weak blur: D = B - I is small then and has all
+// its digits; for strong blur y = x + D x would cancel.
+template <class T>
+struct Multipliers {
+    int64_t n;
+    double delta = 0.0;
+    Buffer<double> d;
+
+    explicit Multipliers(int64_t n_) : n(n_), d(n_) {}
+
+    void build(double sigma) {
+        const double x = M_PI / double(n) * sigma, c = 0.5 * x * x;
+        delta = c * double(n) * double(n) < 2.0 ? 1.0 : 0.0;  // up to sigma = 0.64
+        d.data[0] = 1.0 - delta;
+        if (sizeof(T) == 8) {
+            for (int64_t k = 1; k < n; ++k) {
+                const double z = -c * double(k) * double(k);
+                d.data[k] = delta != 0.0 ? expm1(z) : exp(z);
+            }
+            return;
+        }
+        // exp(-c k^2) by its ratios, which double carries to 1e-12 for any n here; as differences from 1 for D.
+        double ratio = expm1(-c), value = 0.0;
+        const double step = expm1(-2.0 * c);
+        for (int64_t k = 1; k < n; ++k) {
+            value = value + ratio + value * ratio;
+            ratio = ratio + step + ratio * step;
+            d.data[k] = value + (1.0 - delta);
+        }
+    }
+};
+
+// The blur of one sample along one axis: y = delta x + D x.
 template <class T>
 struct AxisBlur {
     const AxisPlan<T>& plan;
     Buffer<T> matrices;
-    Buffer<double> multipliers, table;
-    double delta = 0.0;  // y = delta x + D x: 1 for weak blur, where D = B - I is small and has all its digits
+    Buffer<double> weighted, table;
+    double delta = 0.0;
 
-    explicit AxisBlur(const AxisPlan<T>& p) : plan(p), matrices(p.matrix_size), multipliers(p.n), table(4 * p.n + 64) {}
+    explicit AxisBlur(const AxisPlan<T>& p) : plan(p), matrices(p.matrix_size), weighted(p.n), table(4 * p.n + 64) {}
 
-    void build(double sigma) {
-        const double pi_n = M_PI / double(plan.n);
-        const double c = 0.5 * (pi_n * sigma) * (pi_n * sigma);
-        // The largest exponent is below pi^2 sigma^2 / 2; D is used while the weakest mode keeps half of its amplitude.
-        delta = c * double(plan.n) * double(plan.n) < 0.7 ? 1.0 : 0.0;
-        fill_multipliers(c);
-        for (int i = 0; i < plan.parts; ++i) build_part(plan.part[i]);
+    void build(const Multipliers<T>& m) {
+        delta = m.delta;
+        for (int i = 0; i < plan.parts; ++i) build_part(plan.part[i], m.d.data);
     }
 
     // Modes up to this one matter at the precision of T.
@@ -135,45 +171,37 @@ struct AxisBlur {
     }
 
   private:
-    void fill_multipliers(double c) {
-        double* d = multipliers.data;
-        d[0] = 1.0 - delta;
-        if (sizeof(T) == 8) {
-            for (int64_t k = 1; k < plan.n; ++k) d[k] = delta != 0.0 ? expm1(-c * double(k) * double(k)) : exp(-c * double(k) * double(k));
-            return;
-        }
-        // exp(-c k^2) by its ratios, which double carries to 1e-12 for any n here; as differences from 1 for D.
-        double ratio = expm1(-c), value = 0.0;
-        const double step = expm1(-2.0 * c);
-        for (int64_t k = 1; k < plan.n; ++k) {
-            value = value + ratio + value * ratio;
-            ratio = ratio + step + ratio * step;
-            d[k] = value + (1.0 - delta);
-        }
-    }
-
-    void build_part(const PartShape& p) {
-        // h(r) = sum over the part's modes of w_k d_k cos(pi k r / points), r = 0 .. rows, the rest by symmetry
-        double* h = table.data + plan.n;  // h(-r) = h(r) lies before it
-        const double* c = plan.cosines.data + p.cosines;
-        for (int64_t r = 0; r <= p.rows; ++r) h[r] = 0.0;
-        for (int64_t i = 0; i < plan.modes(p); ++i, c += p.rows + 1) {
+    void build_part(const PartShape& p, const double* multipliers) {
+        constexpr int64_t L = kLanes<double>;
+        const int64_t modes = plan.modes(p);
+        for (int64_t i = 0; i < modes; ++i) {
             const int64_t k = plan.mode(p, i);
             // plain: B = (h(p-q) + h(p+q+1)) / 2; the folded parts are twice the blur that acts on (x_p +- x_{n-1-p}) / 2
             const double weight = (k == 0 ? 1.0 : 2.0) / double(p.points) * (p.kind == Part::plain ? 0.5 : 1.0);
-            const double d = multipliers.data[k * p.stride] * weight * p.factor;
-            for (int64_t r = 0; r <= p.rows; ++r) h[r] += d * c[r];
+            weighted.data[i] = multipliers[k * p.stride] * weight * p.factor;
+        }
+        // h(r) = sum over the part's modes of w_k d_k cos(pi k r / points), r = 0 .. rows, the rest by symmetry
+        double* h = table.data + round_up(plan.n, L);  // h(-r) = h(r) lies before it
+        for (int64_t r = 0; r < p.table; r += L) {
+            const double* c = plan.cosines.data + p.cosines + r;
+            VD even = VD{}, odd = VD{};
+            int64_t i = 0;
+            for (; i + 1 < modes; i += 2) {
+                even = fma(set1(weighted.data[i]), load(c + i * p.table), even);
+                odd = fma(set1(weighted.data[i + 1]), load(c + (i + 1) * p.table), odd);
+            }
+            if (i < modes) even = fma(set1(weighted.data[i]), load(c + i * p.table), even);
+            store(h + r, even + odd);
         }
         const int64_t period = p.kind == Part::plain ? 2 * p.points : p.points;
         const double sign = p.kind == Part::odd ? -1.0 : 1.0;
         for (int64_t r = p.rows + 1; r < 2 * p.rows; ++r) h[r] = sign * h[period - r];
         for (int64_t r = 1; r < p.rows; ++r) h[-r] = h[r];
-        for (int64_t i = 0; i < p.rows; ++i) {
+        for (int64_t i = 0; i < p.rows; ++i) {  // whole vectors: what lies beyond the rows is never used, but finite
             T* row = matrices.data + p.matrix + i * p.ld;
-            const bool middle = p.kind == Part::even_of_odd && i == p.rows - 1;
-            const double half = middle ? 0.5 : 1.0;  // the middle point is doubled by the folding
-            for (int64_t j = 0; j < p.rows; ++j) row[j] = T(half * (h[j - i] + h[i + j + 1]));
-            for (int64_t j = p.rows; j < p.ld; ++j) row[j] = T(0);
+            // The middle point of an odd axis is doubled by the folding.
+            const VD half = set1(p.kind == Part::even_of_odd && i == p.rows - 1 ? 0.5 : 1.0);
+            for (int64_t j = 0; j < p.rows; j += L) store_as(row + j, half * (load(h + j - i) + load(h + i + j + 1)));
         }
     }
 };

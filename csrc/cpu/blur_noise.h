@@ -13,6 +13,7 @@ namespace {
 constexpr int64_t kFoldRowsAbove = 8;  // see AxisPlan
 template <class T>
 constexpr int64_t kFoldColumnsAbove = kLanes<T>;  // a part narrower than a vector costs as much as a vector
+constexpr int64_t kLowRankChunk = 16;           // what is left of a strong blur is small beside what cancels: shorter sums
 constexpr int64_t kSerialWork = 1 << 14;          // pixels below which threads cost more than they bring
 
 struct Team {
@@ -30,6 +31,7 @@ struct Team {
 // What the threads of one plane share: its blur and its intermediate.
 template <class T>
 struct Shared {
+    Multipliers<T> modes_rows, modes_columns;
     AxisBlur<T> rows, columns;
     AxisLowRank<T>*low_rows = nullptr, *low_columns = nullptr;
     double sigma = -1.0;
@@ -38,11 +40,13 @@ struct Shared {
     Buffer<T> plane, spectrum;
 
     Shared(const AxisPlan<T>& plan_rows, const AxisPlan<T>& plan_columns)
-        : rows(plan_rows),
+        : modes_rows(plan_rows.n),
+          modes_columns(plan_columns.n),
+          rows(plan_rows),
           columns(plan_columns),
           height(round_up(plan_rows.n, kTall)),
           width(plan_columns.n),
-          ld(round_up(width, kStrip<T>) + 2 * kLanes<T>),
+          ld(row_stride(round_up(width, kStrip<T>) + 2 * kLanes<T>)),
           plane(height * ld),
           spectrum(round_up(plan_rows.n / kLowRankFactor + 2, kTall) * ld) {}
     ~Shared() {
@@ -61,8 +65,10 @@ struct Shared {
             low_rows->build(level);
             low_columns->build(level);
         } else {
-            rows.build(level);
-            columns.build(level);
+            modes_rows.build(level);
+            if (w != h) modes_columns.build(level);
+            rows.build(modes_rows);
+            columns.build(w == h ? modes_rows : modes_columns);
         }
     }
     T* row(int64_t r) { return plane.data + kLanes<T> + r * ld; }
@@ -72,18 +78,17 @@ struct Shared {
 // A thread's own buffers.
 template <class T>
 struct Scratch {
-    Buffer<T> strip, noise, modes;
+    Buffer<T> strip, noise;
     int64_t ld_modes;
+    Buffer<T> modes;
     ColumnPass<T> columns;
-    Buffer<T> row;
 
     Scratch(const AxisPlan<T>& plan_rows, const AxisPlan<T>& plan_columns)
         : strip(round_up(plan_rows.n, 2) * kStrip<T>),
           noise(kTall * plan_columns.n + kNoiseBlock + 8 + kLanes<T>),
-          modes(6 * kTall * (round_up(plan_columns.n, kStrip<T>) + 2 * kLanes<T>)),
-          ld_modes(round_up(plan_columns.n, kStrip<T>) + 2 * kLanes<T>),
-          columns(plan_columns),
-          row(round_up(plan_columns.n, kLanes<T>)) {}
+          ld_modes(row_stride(round_up(plan_columns.n, kStrip<T>) + 2 * kLanes<T>)),
+          modes(6 * kTall * ld_modes),
+          columns(plan_columns) {}
 };
 
 // P: how x is stored; Q: how noise, out and blurred are stored; T: what is computed in.
@@ -96,6 +101,15 @@ class Forward {
     }
 
   private:
+    // One plane of each tensor, and its sample's levels.
+    struct Plane {
+        const P* x;
+        Q *out, *blurred;
+        const Q* noise;
+        int64_t first;  // index of its first element in the sample
+        T beta, scale;
+    };
+
     const BlurNoiseArgs& a;
     int64_t samples, channels, height, width;
     AxisPlan<T> plan_rows, plan_columns;
@@ -143,25 +157,30 @@ class Forward {
 
     void work(Shared<T>& shared, Team team, int64_t first, int64_t last) const {
         Scratch<T> scratch(plan_rows, plan_columns);
+        Noise<T> noise(a.seed.at(first / channels));
         for (int64_t plane = first; plane < last; ++plane) {
             const int64_t sample = plane / channels;
             const double sigma = a.blur_sigma.at(sample);
             if (team.rank == 0) shared.build(sigma);
             team.wait();
-            const Noise<T> noise(a.seed.at(sample));
+            if (plane % channels == 0) noise = Noise<T>(a.seed.at(sample));
+            const Plane p = {at<const P>(a.x, plane),     at<Q>(a.out, plane),         at<Q>(a.blurred, plane),
+                             at<const Q>(a.noise, plane), plane % channels * height * width, T(a.noise_sigma.at(sample)),
+                             T(a.scale.at(sample))};
             if (sigma == 0.0) {
-                copy_rows(scratch, noise, plane, team);
+                copy_rows(scratch, noise, p, team);
             } else if (shared.low_rank) {
-                blur_low_rank(shared, scratch, noise, plane, team);
+                blur_low_rank(shared, scratch, noise, p, team);
             } else {
-                blur_full(shared, scratch, noise, plane, team);
+                blur_full(shared, scratch, noise, p, team);
             }
             team.wait();
         }
     }
 
-    const P* source(int64_t plane) const {
-        return static_cast<const P*>(a.x.data) + offset_of(plane, a.sizes, a.x.stride, 0, a.dims - 2);
+    template <class E>
+    E* at(const View& view, int64_t plane) const {
+        return view.data ? static_cast<E*>(view.data) + offset_of(plane, a.sizes, view.stride, 0, a.dims - 2) : nullptr;
     }
 
     void read_strip(const P* x, int64_t column, T* strip) const {
@@ -176,17 +195,17 @@ class Forward {
         }
     }
 
-    void copy_rows(Scratch<T>& scratch, const Noise<T>& noise, int64_t plane, Team team) const {
-        const P* x = source(plane);
-        const int64_t down = a.x.stride[a.dims - 2], along = a.x.stride[a.dims - 1];
-        for (int64_t r = team.rank; r < height; r += team.size) {
-            read_row<P, T>(x + r * down, along, width, scratch.row.data);
-            finish(scratch, noise, plane, r, 1, scratch.row.data, 0);
+    void copy_rows(Scratch<T>& scratch, const Noise<T>& noise, const Plane& plane, Team team) const {
+        const int64_t down = a.x.stride[a.dims - 2], along = a.x.stride[a.dims - 1], ld = scratch.ld_modes;
+        for (int64_t r = team.rank * kTall; r < height; r += team.size * kTall) {
+            const int64_t count = height - r < kTall ? height - r : kTall;
+            for (int64_t i = 0; i < count; ++i) read_row<P, T>(plane.x + (r + i) * down, along, width, scratch.modes.data + i * ld);
+            finish(scratch, noise, plane, r, count, scratch.modes.data, ld);
         }
     }
 
-    void blur_full(Shared<T>& shared, Scratch<T>& scratch, const Noise<T>& noise, int64_t plane, Team team) const {
-        const P* x = source(plane);
+    void blur_full(Shared<T>& shared, Scratch<T>& scratch, const Noise<T>& noise, const Plane& plane, Team team) const {
+        const P* x = plane.x;
         T* strip = scratch.strip.data;
         for (int64_t column = team.rank * kStrip<T>; column < width; column += team.size * kStrip<T>) {
             read_strip(x, column, strip);
@@ -203,8 +222,8 @@ class Forward {
         }
     }
 
-    void blur_low_rank(Shared<T>& shared, Scratch<T>& scratch, const Noise<T>& noise, int64_t plane, Team team) const {
-        const P* x = source(plane);
+    void blur_low_rank(Shared<T>& shared, Scratch<T>& scratch, const Noise<T>& noise, const Plane& plane, Team team) const {
+        const P* x = plane.x;
         const AxisLowRank<T>& rows = *shared.low_rows;
         T* strip = scratch.strip.data;
         const int64_t ld = shared.ld;
@@ -214,9 +233,9 @@ class Forward {
             fold_rows<T, kWide>(strip, kStrip<T>, height);
             const T* odd = strip + (height - 1) * kStrip<T>;
             product_vertical<T, kWide>(strip, kStrip<T>, rows.half_even, rows.analyse_even.data, rows.ld_modes, rows.even, T(0),
-                                       shared.mode(0) + column, ld);
+                                       shared.mode(0) + column, ld, kLowRankChunk);
             product_vertical<T, kWide>(odd, -kStrip<T>, rows.half_odd, rows.analyse_odd.data, rows.ld_modes, rows.odd, T(0),
-                                       shared.mode(rows.even) + column, ld);
+                                       shared.mode(rows.even) + column, ld, kLowRankChunk);
         }
         team.wait();
         for (int64_t r = team.rank * kTall; r < rows.rank; r += team.size * kTall) low_rank_columns(*shared.low_columns, scratch, shared.mode(r), ld);
@@ -240,35 +259,27 @@ class Forward {
         const auto buffer = [&](int i) { return scratch.modes.data + i * kTall * ld + kLanes<T>; };
         T *even = buffer(0), *odd = buffer(1), *even_modes = buffer(2), *odd_modes = buffer(3), *e = buffer(4), *o = buffer(5);
         for (int r = 0; r < kTall; ++r) fold_columns(f + r * ldf, c.n, even + r * ld, odd + r * ld);
-        product_horizontal(even, ld, c.half_even, c.analyse_even.data, c.ld_modes, c.even, T(0), even_modes, ld);
-        product_horizontal(odd, ld, c.half_odd, c.analyse_odd.data, c.ld_modes, c.odd, T(0), odd_modes, ld);
+        product_horizontal(even, ld, c.half_even, c.analyse_even.data, c.ld_modes, c.even, T(0), even_modes, ld, kLowRankChunk);
+        product_horizontal(odd, ld, c.half_odd, c.analyse_odd.data, c.ld_modes, c.odd, T(0), odd_modes, ld, kLowRankChunk);
         product_horizontal(even_modes, ld, c.even, c.synthesise_even.data, c.ld_even, c.half_even, T(0), e, ld);
         product_horizontal(odd_modes, ld, c.odd, c.synthesise_odd.data, c.ld_odd, c.half_odd, T(0), o, ld);
         for (int r = 0; r < kTall; ++r) unfold_columns(e + r * ld, o + r * ld, c.n, f + r * ldf);
     }
 
     // count rows of A x from z: noise, scale, out and blurred.
-    void finish(Scratch<T>& scratch, const Noise<T>& noise, int64_t plane, int64_t row, int64_t count, const T* z, int64_t ldz) const {
-        const int64_t sample = plane / channels;
-        const T beta = T(a.noise_sigma.at(sample)), scale = T(a.scale.at(sample));
-        const int dims = a.dims;
-        const T* eps = nullptr;
-        if (beta != T(0) && !a.noise.data) {
-            const int64_t first = (plane % channels * height + row) * width;
-            eps = noise.generate(first, count * width, scratch.noise.data);
-        }
-        Q* out = static_cast<Q*>(a.out.data) + offset_of(plane, a.sizes, a.out.stride, 0, dims - 2);
-        Q* blurred = static_cast<Q*>(a.blurred.data);
-        if (blurred) blurred += offset_of(plane, a.sizes, a.blurred.stride, 0, dims - 2);
+    void finish(Scratch<T>& scratch, const Noise<T>& noise, const Plane& plane, int64_t row, int64_t count, const T* z, int64_t ldz) const {
+        const int d = a.dims - 2;
+        const bool noisy = plane.beta != T(0);
+        const T* eps = noisy && !plane.noise ? noise.generate(plane.first + row * width, count * width, scratch.noise.data) : nullptr;
         for (int64_t r = row; r < row + count; ++r, z += ldz) {
-            if (beta != T(0) && a.noise.data) {
-                const Q* given = static_cast<const Q*>(a.noise.data) + offset_of(plane, a.sizes, a.noise.stride, 0, dims - 2);
-                read_row<Q, T>(given + r * a.noise.stride[dims - 2], a.noise.stride[dims - 1], width, scratch.noise.data);
-                eps = scratch.noise.data - (r - row) * width;
+            const T* row_eps = eps;
+            if (eps) eps += width;
+            if (noisy && plane.noise) {
+                read_row<Q, T>(plane.noise + r * a.noise.stride[d], a.noise.stride[d + 1], width, scratch.noise.data);
+                row_eps = scratch.noise.data;
             }
-            const T* row_eps = eps ? eps + (r - row) * width : nullptr;
-            finish_row(z, row_eps, beta, scale, out + r * a.out.stride[dims - 2], a.out.stride[dims - 1],
-                       blurred ? blurred + r * a.blurred.stride[dims - 2] : nullptr, a.blurred.stride[dims - 1]);
+            finish_row(z, row_eps, plane.beta, plane.scale, plane.out + r * a.out.stride[d], a.out.stride[d + 1],
+                       plane.blurred ? plane.blurred + r * a.blurred.stride[d] : nullptr, a.blurred.stride[d + 1]);
         }
     }
 

@@ -22,28 +22,38 @@ struct PhiloxKeys {
     }
 };
 
-// Counters in 64-bit lanes. Upper halves of the words carry rubbish: a multiplication reads the lower halves only.
-WARMOPS_INLINE void philox_rounds(VQ counter, const PhiloxKeys& keys, VQ w[4]) {
+// S independent vectors of counters, in 64-bit lanes: enough of them to hide the latency of a multiplication. Upper
+// halves of the words carry rubbish: a multiplication reads the lower halves only.
+template <int S>
+WARMOPS_INLINE void philox_rounds(const VQ counter[S], const PhiloxKeys& keys, VQ w[S][4]) {
     const VQ m0 = fill<VQ>(uint64_t(0xD2511F53u)), m1 = fill<VQ>(uint64_t(0xCD9E8D57u));
-    VQ c0 = counter, c1 = counter >> 32, c2, c3;
-    VQ p0 = mul_even(c0, m0), p1;
-    c0 = c1 ^ keys.k0[0];  // the first round, with c2 = c3 = 0
-    c1 = VQ{};
-    c2 = (p0 >> 32) ^ keys.k1[0];
-    c3 = p0;
+    VQ c0[S], c1[S], c2[S], c3[S];
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) {  // the first round, with the third and fourth words zero
+        const VQ p0 = mul_even(counter[s], m0);
+        c0[s] = (counter[s] >> 32) ^ keys.k0[0];
+        c1[s] = VQ{};
+        c2[s] = (p0 >> 32) ^ keys.k1[0];
+        c3[s] = p0;
+    }
 #pragma GCC unroll 9
     for (int i = 1; i < 10; ++i) {
-        p0 = mul_even(c0, m0);
-        p1 = mul_even(c2, m1);
-        c0 = xor3(p1 >> 32, c1, keys.k0[i]);
-        c1 = p1;
-        c2 = xor3(p0 >> 32, c3, keys.k1[i]);
-        c3 = p0;
+#pragma GCC unroll 4
+        for (int s = 0; s < S; ++s) {
+            const VQ p0 = mul_even(c0[s], m0), p1 = mul_even(c2[s], m1);
+            c0[s] = xor3(p1 >> 32, c1[s], keys.k0[i]);
+            c1[s] = p1;
+            c2[s] = xor3(p0 >> 32, c3[s], keys.k1[i]);
+            c3[s] = p0;
+        }
     }
-    w[0] = c0;
-    w[1] = c1;
-    w[2] = c2;
-    w[3] = c3;
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) {
+        w[s][0] = c0[s];
+        w[s][1] = c1[s];
+        w[s][2] = c2[s];
+        w[s][3] = c3[s];
+    }
 }
 
 WARMOPS_INLINE VU merge(VQ even, VQ odd) { return (VU)((even & 0xFFFFFFFFull) | (odd << 32)); }
@@ -52,15 +62,14 @@ WARMOPS_INLINE VU merge(VQ even, VQ odd) { return (VU)((even & 0xFFFFFFFFull) | 
 WARMOPS_INLINE VF radius(VU w) {
     const VI upper = (VI)w >> 31;
     const VF p = (__builtin_convertvector((VI)w ^ upper, VF) + 0.5f) * 0x1p-32f;
-    // p = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2))
+    // below: u = p = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2))
     const VI bits = (VI)p + (0x3F800000 - 0x3F3504F3);
-    const VI e_low = (bits >> 23) - 127;
     const VF f_low = (VF)((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0f;
-    // 1 - p = 2^e (1 + f)
-    const VI far = (VI)(p > 0.29289322f);
-    const VF f_high = select(far, 1.0f - (p + p), -p);
-    const VF f = select(upper, f_high, f_low);
-    const VF e = __builtin_convertvector(select(upper, far, e_low), VF);
+    // above: u = 1 - p = 2^e (1 + f)
+    const VF f_high = p > 0.29289322f ? 1.0f - (p + p) : -p;
+    const VI e_high = p > 0.29289322f ? fill<VI>(-1) : VI{};
+    const VF f = (VI)w < 0 ? f_high : f_low;
+    const VF e = __builtin_convertvector((VI)w < 0 ? e_high : (bits >> 23) - 127, VF);
     VF q = set1(7.0376836292e-2f);
     q = fma(q, f, set1(-1.1514610310e-1f));
     q = fma(q, f, set1(1.1676998740e-1f));
@@ -89,9 +98,9 @@ WARMOPS_INLINE void cos_sin(VU w, VF& cosine, VF& sine) {
     c = fma(c, g2, set1(4.166664568298827e-2f));
     c = fma(c * g2, g2, fma(g2, set1(-0.5f), set1(1.0f)));
     const VU turn = w + 0x20000000u;  // its two upper bits count the quarter turns
-    const VI odd = (VI)(turn << 1) >> 31;
-    cosine = (VF)((VU)select(odd, s, c) ^ ((turn + 0x40000000u) & 0x80000000u));
-    sine = (VF)((VU)select(odd, c, s) ^ (turn & 0x80000000u));
+    const VU odd = turn & 0x40000000u;
+    cosine = (VF)((VU)(odd != 0 ? s : c) ^ ((turn + 0x40000000u) & 0x80000000u));
+    sine = (VF)((VU)(odd != 0 ? c : s) ^ (turn & 0x80000000u));
 }
 
 // Lane i of a vector of counters holds counter (i % 4) * (lanes / 4) + i / 4: four unpackings then put the elements in order.
@@ -105,26 +114,39 @@ struct CounterLanes {
     }
 };
 
-// Elements 4 * counter .. 4 * counter + kNoiseBlock of a sample.
-WARMOPS_INLINE void normal_block(uint64_t counter, const CounterLanes& lanes, const PhiloxKeys& keys, float* out) {
-    VQ a[4], b[4];
-    const VQ first = fill<VQ>(counter);
-    philox_rounds(first + lanes.even, keys, a);
-    philox_rounds(first + lanes.odd, keys, b);
+// The words of B blocks, elements 4 * counter and on; words of one kind side by side in each block.
+template <int B>
+WARMOPS_INLINE void philox_blocks(uint64_t counter, const CounterLanes& lanes, const PhiloxKeys& keys, float* out) {
+    VQ counters[2 * B], w[2 * B][4];
+#pragma GCC unroll 2
+    for (int b = 0; b < B; ++b) {
+        const VQ first = fill<VQ>(counter + uint64_t(b * kLanes<float>));
+        counters[2 * b] = first + lanes.even;
+        counters[2 * b + 1] = first + lanes.odd;
+    }
+    philox_rounds<2 * B>(counters, keys, w);
+#pragma GCC unroll 2
+    for (int b = 0; b < B; ++b)
+        for (int i = 0; i < 4; ++i) store(out + b * kNoiseBlock + i * kLanes<float>, (VF)merge(w[2 * b][i], w[2 * b + 1][i]));
+}
+
+// One block of words to normals, in place and in the order of the elements.
+WARMOPS_INLINE void box_muller_block(float* block) {
+    constexpr int L = kLanes<float>;
     VF n[4];
-    for (int pair = 0; pair < 4; pair += 2) {
-        const VF r = radius(merge(a[pair], b[pair]));
+    for (int i = 0; i < 4; i += 2) {
+        const VF r = radius((VU)load(block + i * L));
         VF c, s;
-        cos_sin(merge(a[pair + 1], b[pair + 1]), c, s);
-        n[pair] = r * c;
-        n[pair + 1] = r * s;
+        cos_sin((VU)load(block + (i + 1) * L), c, s);
+        n[i] = r * c;
+        n[i + 1] = r * s;
     }
     const VF lo01 = unpack_lo(n[0], n[1]), hi01 = unpack_hi(n[0], n[1]);
     const VF lo23 = unpack_lo(n[2], n[3]), hi23 = unpack_hi(n[2], n[3]);
-    store(out, unpack_lo2(lo01, lo23));
-    store(out + kLanes<float>, unpack_hi2(lo01, lo23));
-    store(out + 2 * kLanes<float>, unpack_lo2(hi01, hi23));
-    store(out + 3 * kLanes<float>, unpack_hi2(hi01, hi23));
+    store(block, unpack_lo2(lo01, lo23));
+    store(block + L, unpack_hi2(lo01, lo23));
+    store(block + 2 * L, unpack_lo2(hi01, hi23));
+    store(block + 3 * L, unpack_hi2(hi01, hi23));
 }
 
 // The normals of one sample.
@@ -142,7 +164,11 @@ struct Noise<float> {
     float* generate(int64_t first, int64_t count, float* buffer) const {
         const uint64_t counter = uint64_t(first) / 4;
         const int64_t skip = first % 4;
-        for (int64_t i = 0; i < skip + count; i += kNoiseBlock) normal_block(counter + uint64_t(i / 4), lanes, keys, buffer + i);
+        // Two loops: each alone keeps the processor's window full, together they do not fit it.
+        int64_t i = 0;
+        for (; i + kNoiseBlock < skip + count; i += 2 * kNoiseBlock) philox_blocks<2>(counter + uint64_t(i / 4), lanes, keys, buffer + i);
+        if (i < skip + count) philox_blocks<1>(counter + uint64_t(i / 4), lanes, keys, buffer + i);
+        for (i = 0; i < skip + count; i += kNoiseBlock) box_muller_block(buffer + i);
         return buffer + skip;
     }
 };

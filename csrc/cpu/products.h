@@ -10,80 +10,135 @@ constexpr int kTall = 8;  // rows of a register tile; its accumulators and opera
 #else
 constexpr int kTall = 4;
 #endif
-constexpr int kWide = 2;  // vectors of a register tile
+constexpr int kWide = 2;        // vectors of a register tile
+constexpr int64_t kChunk = 64;  // products summed at a time
 template <class T>
 constexpr int kStrip = kWide * kLanes<T>;  // columns that the vertical pass works on at a time
 
 // g[i, :] = identity * f[i, :] + sum_k s[k, i] f[k, :] for R rows i: the image's rows are vectors, the matrix is broadcast.
 template <class T, int R, int W>
-WARMOPS_INLINE void tile_vertical(const T* f, int64_t ldf, int64_t depth, const T* s, int64_t lds, const T* f_same, T identity, T* g,
-                                  int64_t ldg) {
+WARMOPS_INLINE void tile_vertical(const T* f, int64_t ldf, int64_t depth, const T* s, int64_t lds, const T* same, int64_t ld_same,
+                                  T identity, T* g, int64_t ldg) {
     V<T> acc[R][W];
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
         for (int w = 0; w < W; ++w) acc[r][w] = V<T>{};
     for (int64_t k = 0; k < depth; ++k) {
         V<T> b[W];
+#pragma GCC unroll 2
         for (int w = 0; w < W; ++w) b[w] = load(f + k * ldf + w * kLanes<T>);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
             const V<T> a = set1(s[k * lds + r]);
+#pragma GCC unroll 2
             for (int w = 0; w < W; ++w) acc[r][w] = fma(a, b[w], acc[r][w]);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
         for (int w = 0; w < W; ++w) {
             V<T> y = acc[r][w];
-            if (f_same) y = fma(set1(identity), load(f_same + r * ldf + w * kLanes<T>), y);
+            if (same) y = fma(set1(identity), load(same + r * ld_same + w * kLanes<T>), y);
             store(g + r * ldg + w * kLanes<T>, y);
         }
 }
 
-// A strip of W vectors of columns: g = identity * f + s^T f, s of [depth, rows]. Strides may be negative.
+// A strip of W vectors of columns: g = identity * f + s^T f, s of [depth, rows]. Strides may be negative. Sums are taken
+// in chunks: their rounding errors grow with the root of the chunk, not of the depth.
 template <class T, int W>
-void product_vertical(const T* f, int64_t ldf, int64_t depth, const T* s, int64_t lds, int64_t rows, T identity, T* g, int64_t ldg) {
-    int64_t i = 0;
-    const auto same = [&]() { return identity != T(0) ? f + i * ldf : nullptr; };
-    for (; i + kTall <= rows; i += kTall) tile_vertical<T, kTall, W>(f, ldf, depth, s + i, lds, same(), identity, g + i * ldg, ldg);
-    if (kTall > 4)
-        for (; i + 4 <= rows; i += 4) tile_vertical<T, 4, W>(f, ldf, depth, s + i, lds, same(), identity, g + i * ldg, ldg);
-    for (; i + 2 <= rows; i += 2) tile_vertical<T, 2, W>(f, ldf, depth, s + i, lds, same(), identity, g + i * ldg, ldg);
-    if (i < rows) tile_vertical<T, 1, W>(f, ldf, depth, s + i, lds, same(), identity, g + i * ldg, ldg);
+void product_vertical(const T* f, int64_t ldf, int64_t depth, const T* s, int64_t lds, int64_t rows, T identity, T* g, int64_t ldg,
+                      int64_t chunk = kChunk) {
+    for (int64_t k = 0; k < depth; k += chunk) {
+        const int64_t some = depth - k < chunk ? depth - k : chunk;
+        const T *from = f + k * ldf, *matrix = s + k * lds, *same = k > 0 ? g : identity != T(0) ? f : nullptr;
+        const int64_t ld_same = k > 0 ? ldg : ldf;
+        const T factor = k > 0 ? T(1) : identity;
+        int64_t i = 0;
+        const auto add = [&]() { return same ? same + i * ld_same : nullptr; };
+        for (; i + kTall <= rows; i += kTall)
+            tile_vertical<T, kTall, W>(from, ldf, some, matrix + i, lds, add(), ld_same, factor, g + i * ldg, ldg);
+        if (kTall > 4)
+            for (; i + 4 <= rows; i += 4) tile_vertical<T, 4, W>(from, ldf, some, matrix + i, lds, add(), ld_same, factor, g + i * ldg, ldg);
+        for (; i + 2 <= rows; i += 2) tile_vertical<T, 2, W>(from, ldf, some, matrix + i, lds, add(), ld_same, factor, g + i * ldg, ldg);
+        if (i < rows) tile_vertical<T, 1, W>(from, ldf, some, matrix + i, lds, add(), ld_same, factor, g + i * ldg, ldg);
+    }
+    if (depth == 0)
+        for (int64_t i = 0; i < rows; ++i)
+            for (int w = 0; w < W; ++w) store(g + i * ldg + w * kLanes<T>, V<T>{});
 }
 
 // g[r, :] = identity * f[r, :] + sum_k f[r, k] s[k, :] for kTall rows and W vectors: the matrix's rows are vectors, the image is broadcast.
-template <class T, int W>
-WARMOPS_INLINE void tile_horizontal(const T* f, int64_t ldf, int64_t depth, const T* s, int64_t lds, const T* f_same, T identity, T* g,
-                                    int64_t ldg) {
+template <class T, int W, int LD>
+WARMOPS_INLINE void tile_horizontal(const T* f, int64_t ldf_, int64_t depth, const T* s, int64_t lds, const T* same, int64_t ld_same,
+                                    T identity, T* g, int64_t ldg) {
+    const int64_t ldf = LD ? LD : ldf_;  // a constant leaves the address registers free
     V<T> acc[kTall][W];
+#pragma GCC unroll 8
     for (int r = 0; r < kTall; ++r)
+#pragma GCC unroll 2
         for (int w = 0; w < W; ++w) acc[r][w] = V<T>{};
     for (int64_t k = 0; k < depth; ++k) {
         V<T> b[W];
+#pragma GCC unroll 2
         for (int w = 0; w < W; ++w) b[w] = load(s + k * lds + w * kLanes<T>);
 #pragma GCC unroll 8
         for (int r = 0; r < kTall; ++r) {
             const V<T> a = set1(f[r * ldf + k]);
+#pragma GCC unroll 2
             for (int w = 0; w < W; ++w) acc[r][w] = fma(a, b[w], acc[r][w]);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kTall; ++r)
+#pragma GCC unroll 2
         for (int w = 0; w < W; ++w) {
             V<T> y = acc[r][w];
-            if (f_same) y = fma(set1(identity), load(f_same + r * ldf + w * kLanes<T>), y);
+            if (same) y = fma(set1(identity), load(same + r * ld_same + w * kLanes<T>), y);
             store(g + r * ldg + w * kLanes<T>, y);
         }
 }
 
+template <class T, int LD>
+void product_horizontal_ld(const T* f, int64_t ldf, int64_t depth, const T* s, int64_t lds, int64_t columns, T identity, T* g, int64_t ldg,
+                           int64_t chunk) {
+    constexpr int64_t L = kLanes<T>;
+    for (int64_t k = 0; k < depth; k += chunk) {
+        const int64_t some = depth - k < chunk ? depth - k : chunk;
+        const T *from = f + k, *matrix = s + k * lds, *same = k > 0 ? g : identity != T(0) ? f : nullptr;
+        const int64_t ld_same = k > 0 ? ldg : ldf;
+        const T factor = k > 0 ? T(1) : identity;
+        int64_t j = 0;
+        const auto add = [&]() { return same ? same + j : nullptr; };
+        for (; j + L < columns; j += 2 * L)
+            tile_horizontal<T, 2, LD>(from, ldf, some, matrix + j, lds, add(), ld_same, factor, g + j, ldg);
+        if (j < columns) tile_horizontal<T, 1, LD>(from, ldf, some, matrix + j, lds, add(), ld_same, factor, g + j, ldg);
+    }
+    if (depth == 0)
+        for (int r = 0; r < kTall; ++r)
+            for (int64_t j = 0; j < columns; j += L) store(g + r * ldg + j, V<T>{});
+}
+
+// Row strides of the buffers that products read along rows: those that product_horizontal knows as constants, if they suffice.
+constexpr int64_t kStrides[] = {96, 160, 288, 544};
+inline int64_t row_stride(int64_t columns) {
+    for (int64_t stride : kStrides)
+        if (columns <= stride) return stride;
+    return columns;
+}
+
 // kTall rows: g = identity * f + f s, s of [depth, columns]; columns are rounded up to whole vectors (s is padded).
 template <class T>
-void product_horizontal(const T* f, int64_t ldf, int64_t depth, const T* s, int64_t lds, int64_t columns, T identity, T* g, int64_t ldg) {
-    constexpr int64_t L = kLanes<T>;
-    int64_t j = 0;
-    const auto same = [&]() { return identity != T(0) ? f + j : nullptr; };
-    for (; j + L < columns; j += 2 * L) tile_horizontal<T, 2>(f, ldf, depth, s + j, lds, same(), identity, g + j, ldg);
-    if (j < columns) tile_horizontal<T, 1>(f, ldf, depth, s + j, lds, same(), identity, g + j, ldg);
+void product_horizontal(const T* f, int64_t ldf, int64_t depth, const T* s, int64_t lds, int64_t columns, T identity, T* g, int64_t ldg,
+                        int64_t chunk = kChunk) {
+    switch (ldf) {
+        case kStrides[0]: return product_horizontal_ld<T, kStrides[0]>(f, ldf, depth, s, lds, columns, identity, g, ldg, chunk);
+        case kStrides[1]: return product_horizontal_ld<T, kStrides[1]>(f, ldf, depth, s, lds, columns, identity, g, ldg, chunk);
+        case kStrides[2]: return product_horizontal_ld<T, kStrides[2]>(f, ldf, depth, s, lds, columns, identity, g, ldg, chunk);
+        case kStrides[3]: return product_horizontal_ld<T, kStrides[3]>(f, ldf, depth, s, lds, columns, identity, g, ldg, chunk);
+        default: return product_horizontal_ld<T, 0>(f, ldf, depth, s, lds, columns, identity, g, ldg, chunk);
+    }
 }
 
 // In place: row p becomes x_p + x_{n-1-p}, row n-1-p becomes x_p - x_{n-1-p}; a middle row is doubled.
@@ -195,7 +250,7 @@ struct ColumnPass {
             total += round_up(plan.part[i].rows, L) + L;
         }
         const int64_t half = round_up((plan.n + 1) / 2, L) + 3 * L;
-        return total > half ? total : half;
+        return row_stride(total > half ? total : half);
     }
 
     void multiply(const AxisBlur<T>& blur, const PartShape& p, const T* f, int64_t ldf, T* g) {
