@@ -38,8 +38,8 @@ class Contest:
         step, x, alpha, beta = self.entries[name].step, self.x, self.alpha, self.beta
         return lambda: step(x, alpha, beta)
 
-    def run(self, rounds: int, clock: Clock, tick: Callable[[], Any] | None = None) -> dict[str, Timing]:
-        return interleave({name: self.call(name) for name in self.entries}, rounds, clock, tick=tick)
+    def run(self, rounds: int, clock: Clock, tick: Callable[[], Any] | None = None, budget: float = float("inf")) -> dict[str, Timing]:
+        return interleave({name: self.call(name) for name in self.entries}, rounds, clock, tick=tick, budget=budget)
 
 
 def prepare(
@@ -49,6 +49,7 @@ def prepare(
     beta: Tensor,
     clock: Clock,
     progress: Callable[[str], Any] = lambda text: None,
+    selection_rounds: int = 5,
 ) -> Contest:
     """Build and check every variant of every contestant; a wrong answer of warmops stops the benchmark."""
     torch._dynamo.reset()  # one graph per shape: without this the recompile limit is reached after eight
@@ -69,7 +70,7 @@ def prepare(
                 contest.absent.append(reason if isinstance(error, WrongAnswer) else f"{contestant.name} ({variant}): {reason}")
         if steps:
             calls = {variant: (lambda step=step: step(x, alpha, beta)) for variant, step in steps.items()}
-            chosen = fastest(calls, clock)
+            chosen = fastest(calls, clock, selection_rounds)
             contest.entries[contestant.name] = Entry(contestant, chosen, steps[chosen], errors[chosen])
     return contest
 

@@ -44,25 +44,34 @@ def dct_basis(n: int, like: Tensor) -> Tensor:
     return basis.to(like.device, like.dtype)
 
 
-def frequencies(n: int, device: torch.device) -> Tensor:
-    return torch.arange(n, dtype=torch.float32, device=device) * (math.pi / n)
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """float64 stays, everything else is float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def result_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype == torch.uint8 else x.dtype
+
+
+def frequencies(n: int, like: Tensor) -> Tensor:
+    return torch.arange(n, dtype=wide(like.dtype), device=like.device) * (math.pi / n)
 
 
 def multiplier(alpha: Tensor, frequency: Tensor) -> Tensor:
     """``exp(-f^2 alpha^2 / 2)``, shape ``[N, n]``."""
-    return torch.exp(-0.5 * (alpha.unsqueeze(1) * frequency) ** 2)
+    return torch.exp(-0.5 * (alpha.to(frequency.dtype).unsqueeze(1) * frequency) ** 2)
 
 
 def as_float(x: Tensor) -> Tensor:
-    """float32 images; uint8 is read as ``x / 127.5 - 1``."""
+    """Images in float32 (float64 stays); uint8 is read as ``x / 127.5 - 1``."""
     if x.dtype == torch.uint8:
         return x.float().div_(127.5).sub_(1.0)
-    return x if x.dtype == torch.float32 else x.float()
+    return x.to(wide(x.dtype))
 
 
 def working(x: Tensor) -> Tensor:
-    """An empty float32 tensor of x's shape."""
-    return torch.empty_like(x, dtype=torch.float32)
+    """An empty tensor like `as_float(x)`."""
+    return torch.empty_like(x, dtype=wide(x.dtype))
 
 
 # --- noise ---------------------------------------------------------------------------------------------------------
@@ -92,7 +101,7 @@ def randn_in_threads(buffer: Tensor) -> Callable[[], Tensor]:
 
 def matrices_by_gemm(n: int, like: Tensor) -> Callable[[Tensor], Tensor]:
     """``B = V diag(m) V^T`` of every sample in one large product."""
-    basis, frequency = dct_basis(n, like), frequencies(n, like.device)
+    basis, frequency = dct_basis(n, like), frequencies(n, like)
     transposed = basis.t().contiguous()
 
     def build(alpha: Tensor) -> Tensor:
@@ -108,8 +117,8 @@ def matrices_by_table(n: int, like: Tensor) -> Callable[[Tensor], Tensor]:
     r = torch.arange(2 * n, dtype=torch.float64).unsqueeze(0)
     weight = torch.full((n, 1), 1.0 / n, dtype=torch.float64)
     weight[0] = 0.5 / n
-    table = (weight * torch.cos(math.pi * k * r / n)).to(like.device, torch.float32)
-    frequency = frequencies(n, like.device)
+    table = (weight * torch.cos(math.pi * k * r / n)).to(like.device, wide(like.dtype))
+    frequency = frequencies(n, like)
 
     def build(alpha: Tensor) -> Tensor:
         h = multiplier(alpha, frequency) @ table  # [N, 2n]
@@ -140,7 +149,7 @@ def two_products(matrices: Any, apply: Any, source: Any, dtype: torch.dtype | No
     """Both products, arithmetic in ``dtype`` (default: x's own, float32 for uint8)."""
 
     def build(x: Tensor) -> Step:
-        out_dtype = torch.float32 if x.dtype == torch.uint8 else x.dtype
+        out_dtype = result_dtype(x)
         like = torch.empty_like(x, dtype=dtype or out_dtype)
         buffer, product, noise = torch.empty_like(like), torch.empty_like(like), torch.empty_like(like)
         draw = source(noise)
@@ -177,14 +186,14 @@ def four_products(transpose: bool, source: Any, dtype: torch.dtype | None = None
     """DCT, scale, inverse DCT as products with the DCT matrix; ``transpose`` moves H last, so that all are large."""
 
     def build(x: Tensor) -> Step:
-        out_dtype = torch.float32 if x.dtype == torch.uint8 else x.dtype
+        out_dtype = result_dtype(x)
         like = torch.empty_like(x, dtype=dtype or out_dtype)
         first, second, noise = torch.empty_like(like), torch.empty_like(like), torch.empty_like(like)
         draw = source(noise)
         h, w = x.shape[-2:]
         to_h, to_w = dct_basis(h, like), dct_basis(w, like)
         from_h, from_w = to_h.t().contiguous(), to_w.t().contiguous()
-        freq_h, freq_w = frequencies(h, x.device), frequencies(w, x.device)
+        freq_h, freq_w = frequencies(h, x), frequencies(w, x)
         level_shape = (-1,) + (1,) * (x.ndim - 1)
 
         def step(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
@@ -217,16 +226,16 @@ def by_transform(forward: Callable[[Tensor], Tensor], inverse: Callable[[Tensor]
 
     def build(x: Tensor) -> Step:
         h, w = x.shape[-2:]
-        freq_h, freq_w = frequencies(h, x.device), frequencies(w, x.device)
+        freq_h, freq_w = frequencies(h, x), frequencies(w, x)
         draw = source(working(x))
         level_shape = (-1,) + (1,) * (x.ndim - 1)
-        out_dtype = torch.float32 if x.dtype == torch.uint8 else x.dtype
+        out_dtype = result_dtype(x)
 
         def step(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
             spectrum = forward(as_float(x))
             spectrum *= (multiplier(alpha, freq_h).unsqueeze(2) * multiplier(alpha, freq_w).unsqueeze(1)).unsqueeze(1)
             blurred = inverse(spectrum)
-            return blurred.addcmul_(draw(), beta.view(level_shape)).to(out_dtype)
+            return blurred.addcmul_(draw(), beta.view(level_shape).to(blurred.dtype)).to(out_dtype)
 
         return step
 
@@ -237,15 +246,15 @@ def ihdm_as_published(x: Tensor) -> Step:
     """Rissanen et al. (ICLR 2023), section 3: ``V exp(-Lambda t) V^T u`` by torch-dct, then isotropic noise."""
     torch_dct = require("torch_dct")
     h, w = x.shape[-2:]
-    freqs = frequencies(h, x.device).unsqueeze(1) ** 2 + frequencies(w, x.device).unsqueeze(0) ** 2
+    freqs = frequencies(h, x).unsqueeze(1) ** 2 + frequencies(w, x).unsqueeze(0) ** 2
     level_shape = (-1,) + (1,) * (x.ndim - 1)
-    out_dtype = torch.float32 if x.dtype == torch.uint8 else x.dtype
+    out_dtype = result_dtype(x)
 
     def step(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         images = as_float(x)
-        t = (alpha**2 / 2).view(level_shape)
+        t = (alpha.to(freqs.dtype) ** 2 / 2).view(level_shape)
         blurred = torch_dct.idct_2d(torch_dct.dct_2d(images, norm="ortho") * torch.exp(-freqs * t), norm="ortho")
-        return (blurred + torch.randn_like(blurred) * beta.view(level_shape)).to(out_dtype)
+        return (blurred + torch.randn_like(blurred) * beta.view(level_shape).to(blurred.dtype)).to(out_dtype)
 
     return step
 
@@ -272,7 +281,7 @@ def torch_dct_transforms() -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor
 
 
 def _randn_alone(x: Tensor) -> Step:
-    buffer = working(x) if x.dtype == torch.uint8 else torch.empty_like(x)
+    buffer = torch.empty_like(x, dtype=result_dtype(x))
     return lambda x, alpha, beta: buffer.normal_()
 
 

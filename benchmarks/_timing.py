@@ -92,8 +92,12 @@ def interleave(
     inner: int = 1,
     warmup: int = 2,
     tick: Call | None = None,
+    budget: float = float("inf"),
 ) -> dict[str, Timing]:
-    """Time every call ``rounds`` times (the mean of ``inner`` calls each), in turns; ``tick`` is called after each round."""
+    """Time every call ``rounds`` times (the mean of ``inner`` calls each), in turns; ``tick`` is called after each round.
+
+    After ``budget`` seconds no further round begins, beyond the first three.
+    """
     for call in calls.values():
         for _ in range(warmup):
             call()
@@ -101,7 +105,10 @@ def interleave(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     shuffler = random.Random(0)
-    for _ in range(rounds):
+    deadline = time.monotonic() + budget
+    for done in range(rounds):
+        if done >= 3 and time.monotonic() > deadline:
+            break
         shuffler.shuffle(order)
         for name in order:
             calls[name]()

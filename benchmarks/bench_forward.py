@@ -1,6 +1,6 @@
 """Blur + noise on real images: warmops against every other way to do it, in one run.
 
-    python benchmarks/bench_forward.py              # everything, about ten minutes on 2 cores
+    python benchmarks/bench_forward.py              # every size and dtype: tens of minutes on 2 cores
     python benchmarks/bench_forward.py --quick      # within a minute
     python benchmarks/bench_forward.py --help
 
@@ -30,6 +30,7 @@ import torch
 from _extras import require
 
 RESULTS = Path(__file__).resolve().parent / "results"
+SECONDS, QUICK_SECONDS = 40.0, 8.0  # of timing each batch: fewer rounds on a slow or busy machine
 GPU_BYTES = 512 * 2**20
 SIZES = ["32", "64", "128", "256", "45x67"]
 DTYPES = ["float32", "bfloat16", "float16", "uint8"]
@@ -95,9 +96,11 @@ def run_case(options: argparse.Namespace, photos: list[torch.Tensor], shape: _im
             bar.set_postfix_str(f"checking {entrant}")
             bar.update()
 
-        contest = _contest.prepare(entrants, x, alpha, beta, clock, checking)
+        contest = _contest.prepare(entrants, x, alpha, beta, clock, checking, 3 if options.quick else 5)
+        if options.quick:
+            contest.absent.append(f"{_compiled.LEFT_OUT_BY_QUICK}: left out by --quick")
         bar.set_postfix_str("timing")
-        timings = contest.run(options.rounds, clock, bar.update)
+        timings = contest.run(options.rounds, clock, bar.update, QUICK_SECONDS if options.quick else SECONDS)
     entries = contest.entries
     rows = _report.rows_of_case(
         timings,

@@ -37,6 +37,10 @@ def test_interleave_times_every_call_in_every_round() -> None:
     assert all(turn[4 * i : 4 * i + 4] == [turn[4 * i]] * 4 for turn in rounds for i in range(3))
 
 
+def test_interleave_stops_at_its_budget_after_three_rounds() -> None:
+    assert len(_timing.interleave({"a": lambda: None}, 50, _timing.CpuClock(), budget=0.0)["a"].seconds) == 3
+
+
 def test_cuda_clock_reads_events_around_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
 
@@ -150,7 +154,7 @@ def test_frozen_noise_is_found_out() -> None:
     assert "the same noise twice" in _contest.prepare([broken], x, alpha, beta, _timing.CpuClock()).absent[0]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.uint8], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.float64], ids=str)
 def test_every_eager_variant_is_right(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x = _images.batch(_images.load_photos(), _images.Shape(12, 20, 31), dtype, "cpu")
