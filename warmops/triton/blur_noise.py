@@ -1,8 +1,8 @@
 """Fused blur and noise for small images: one launch, one read of x, one write of x_t, nothing in between.
 
 A program owns some channels of one sample. It builds the sample's folded blur matrices once, and for each channel
-folds the image along both axes into four quadrants (even/even, even/odd, odd/even, odd/odd), multiplies each by a
-half-size matrix from the left and one from the right, and unfolds: a quarter of the multiplications of the plain form.
+transforms the rows and then the columns: fold into an even and an odd half, multiply each by a matrix of half the size,
+unfold. The image is held as four quarters, mirrored so that folding adds and subtracts equal places.
 Source: Hsueh et al., Warm Diffusion, ICLR 2025 (the forward process); the folding is ours.
 """
 
@@ -17,35 +17,26 @@ from warmops.triton.config import Config, config
 
 
 @triton.jit
-def _quadrant(x, top, left, half, inner, EXACT: tl.constexpr, PRECISION: tl.constexpr):
-    """``top x left``, or with the identity split the part of ``(I + top) x (I + left)`` beyond x. x: [P_H, P_W].
-
-    Both matrices are symmetric. ``half``, 1/2 or 0: a folded vector holds each pixel twice, in its even and odd parts.
-    ``inner``: the columns of the folded half. Columns beyond it hold the fold of what they stand for, and their results
-    are right too, since the formulas of the matrices continue; but they must not be summed twice.
-    """
-    t = tl.dot(top, x, input_precision=PRECISION)
-    s = half * x + t
-    if not EXACT:
-        s = tl.where(inner, s, 0.0)
-    return tl.dot(s, left, acc=half * t, input_precision=PRECISION)
+def _load(base, rows, start, h, w, mask, V: tl.constexpr, UNIT: tl.constexpr, FAR: tl.constexpr):
+    source = base + tile.offsets(rows, tile.columns(start, V), h, w, UNIT, FAR)
+    return tile.pixels(tl.load(source, mask=mask, other=0), False)
 
 
 @triton.jit
-def _load(base, rows, start, h, w, mask, V: tl.constexpr, UNIT: tl.constexpr):
-    return tile.pixels(tl.load(base + tile.offsets(rows, tile.columns(start, V), h, w, UNIT), mask=mask, other=0), False)
-
-
-@triton.jit
-def _folded(t, keep, P_H: tl.constexpr, P_W: tl.constexpr, V: tl.constexpr, MIRRORED: tl.constexpr, EXACT: tl.constexpr):
-    """A loaded part as a matrix in the order of the folded axes, without the pixels that are not to be summed."""
+def _matrix(t, P_H: tl.constexpr, P_W: tl.constexpr, V: tl.constexpr, MIRRORED: tl.constexpr):
+    """A loaded tile [P_H, G, V] as a matrix [P_H, P_W] in the order of the folded axes."""
     if MIRRORED:
         t = tile.reverse(t, V)
-    t = tl.reshape(t, [P_H, P_W])
-    if EXACT:
+    return tl.reshape(t, [P_H, P_W])
+
+
+@triton.jit
+def _kept(t, inside, ALL: tl.constexpr):
+    """t without what is padding, or belongs to the other half, before a sum over it."""
+    if ALL:
         return t
     else:
-        return tl.where(keep, t, 0.0)
+        return tl.where(inside, t, 0.0)
 
 
 @triton.jit
@@ -69,7 +60,7 @@ def blur_noise_kernel(
     alpha, alpha_n, beta, beta_n, scale, scale_n, seed, seed_n,
     channels, channels_per_program, programs_per_sample, channel0,
     ALPHA_TENSOR: tl.constexpr, BETA_TENSOR: tl.constexpr, SCALE_TENSOR: tl.constexpr, SEED_TENSOR: tl.constexpr,
-    HAS_SCALE: tl.constexpr, NOISE: tl.constexpr, BLURRED: tl.constexpr, WIDE: tl.constexpr,
+    HAS_SCALE: tl.constexpr, NOISE: tl.constexpr, BLURRED: tl.constexpr, WIDE: tl.constexpr, FAR: tl.constexpr,
     X_UNIT: tl.constexpr, OUT_UNIT: tl.constexpr, BLURRED_UNIT: tl.constexpr, NOISE_UNIT: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, P_H: tl.constexpr, P_W: tl.constexpr, V: tl.constexpr,
     RELOAD: tl.constexpr, PRECISION: tl.constexpr,
@@ -80,7 +71,6 @@ def blur_noise_kernel(
     count = tl.minimum(channels_per_program, channels - first_channel)
     level = folded.checked_level(tile.level(alpha, alpha_n, n, ALPHA_TENSOR))
     identity = folded.identity_share(level)
-    half = 0.5 * identity
     unblurred = level == 0.0
     noise_level = folded.checked_level(tile.level(beta, beta_n, n, BETA_TENSOR)).to(tl.float32)
     factor = tile.level(scale, scale_n, n, SCALE_TENSOR).to(tl.float32)
@@ -115,46 +105,61 @@ def blur_noise_kernel(
 
     for i in range(0, count):
         c = first_channel.to(tl.int64) + i
+        # Carried by the loop (the condition always holds), so that the compiler keeps the matrices themselves in
+        # registers, and not, through all of the loop, the many times larger operands that the products make of them.
+        h_even, h_odd = tl.where(channels > 0, h_even, 0.0), tl.where(channels > 0, h_odd, 0.0)
+        if H == W:
+            w_even, w_odd = h_even, h_odd
+        else:
+            w_even, w_odd = tl.where(channels > 0, w_even, 0.0), tl.where(channels > 0, w_odd, 0.0)
         base = tile.image(x, n, c, x_n, x_c, X_UNIT)
-        tl_x = _load(base, top, left, x_h, x_w, in_top & load_left, V, X_UNIT)  # [P_H, G, V]
-        tr_x = _load(base, top, right, x_h, x_w, in_top & load_right, V, X_UNIT)
-        bl_x = _load(base, bottom, left, x_h, x_w, in_bottom & load_left, V, X_UNIT)
-        br_x = _load(base, bottom, right, x_h, x_w, in_bottom & load_right, V, X_UNIT)
-        tl_f = _folded(tl_x, r_top, P_H, P_W, V, False, EXACT_H)  # [P_H, P_W]
-        tr_f = _folded(tr_x, r_top & q_right, P_H, P_W, V, True, EXACT_H and W % 2 == 0)
-        bl_f = _folded(bl_x, r_bottom, P_H, P_W, V, False, EXACT_H)
-        br_f = _folded(br_x, r_bottom & q_right, P_H, P_W, V, True, EXACT_H and W % 2 == 0)
-        e_left, o_left = tl_f + bl_f, tl_f - bl_f
-        e_right, o_right = tr_f + br_f, tr_f - br_f
-        ee = _quadrant(e_left + e_right, h_even, w_even, half, q_inner, EXACT_W, PRECISION)
-        eo = _quadrant(e_left - e_right, h_even, w_odd, half, q_inner, EXACT_W, PRECISION)
-        e_left, e_right = ee + eo, ee - eo
-        oe = _quadrant(o_left + o_right, h_odd, w_even, half, q_inner, EXACT_W, PRECISION)
-        oo = _quadrant(o_left - o_right, h_odd, w_odd, half, q_inner, EXACT_W, PRECISION)
-        o_left, o_right = oe + oo, oe - oo
+        tl_x = _load(base, top, left, x_h, x_w, in_top & load_left, V, X_UNIT, FAR)  # [P_H, G, V]
+        tr_x = _load(base, top, right, x_h, x_w, in_top & load_right, V, X_UNIT, FAR)
+        bl_x = _load(base, bottom, left, x_h, x_w, in_bottom & load_left, V, X_UNIT, FAR)
+        br_x = _load(base, bottom, right, x_h, x_w, in_bottom & load_right, V, X_UNIT, FAR)
+        tl_m = _matrix(tl_x, P_H, P_W, V, False)  # [P_H, P_W]
+        tr_m = _kept(_matrix(tr_x, P_H, P_W, V, True), q_right, W % 2 == 0)
+        bl_m = _matrix(bl_x, P_H, P_W, V, False)
+        br_m = _kept(_matrix(br_x, P_H, P_W, V, True), q_right, W % 2 == 0)
+
+        # Along the rows: fold, multiply, unfold. Each matrix is used up before the next, which saves registers.
+        top_even = tile.product(_kept(tl_m + tr_m, q_inner, EXACT_W), w_even, PRECISION) * (2.0 / W)
+        bottom_even = tile.product(_kept(bl_m + br_m, q_inner, EXACT_W), w_even, PRECISION) * (2.0 / W)
+        top_odd = tile.product(_kept(tl_m - tr_m, q_inner, EXACT_W), w_odd, PRECISION) * (2.0 / W)
+        bottom_odd = tile.product(_kept(bl_m - br_m, q_inner, EXACT_W), w_odd, PRECISION) * (2.0 / W)
+        tl_t, tr_t = top_even + top_odd, top_even - top_odd
+        bl_t, br_t = bottom_even + bottom_odd, bottom_even - bottom_odd
+
+        # Along the columns, of x + t with the identity split and of t without.
+        tl_m, tr_m = _kept(identity * tl_m + tl_t, r_top, EXACT_H), _kept(identity * tr_m + tr_t, r_top, EXACT_H)
+        bl_m, br_m = _kept(identity * bl_m + bl_t, r_bottom, EXACT_H), _kept(identity * br_m + br_t, r_bottom, EXACT_H)
+        left_even = tile.product(h_even, tl_m + bl_m, PRECISION) * (2.0 / H)
+        right_even = tile.product(h_even, tr_m + br_m, PRECISION) * (2.0 / H)
+        left_odd = tile.product(h_odd, tl_m - bl_m, PRECISION) * (2.0 / H)
+        right_odd = tile.product(h_odd, tr_m - br_m, PRECISION) * (2.0 / H)
 
         for part in tl.static_range(4):
             if part == 0:
-                y = _unfolded(e_left + o_left, P_H, G, V, False)
+                y = _unfolded(identity * tl_t + (left_even + left_odd), P_H, G, V, False)
                 old, rows, start = tl_x, top, left
                 inside, stored = in_top, load_left & store_left
             elif part == 1:
-                y = _unfolded(e_right + o_right, P_H, G, V, True)
+                y = _unfolded(identity * tr_t + (right_even + right_odd), P_H, G, V, True)
                 old, rows, start = tr_x, top, right
                 inside, stored = in_top, load_right & store_right
             elif part == 2:
-                y = _unfolded(e_left - o_left, P_H, G, V, False)
+                y = _unfolded(identity * bl_t + (left_even - left_odd), P_H, G, V, False)
                 old, rows, start = bl_x, bottom, left
                 inside, stored = in_bottom, load_left & store_left
             else:
-                y = _unfolded(e_right - o_right, P_H, G, V, True)
+                y = _unfolded(identity * br_t + (right_even - right_odd), P_H, G, V, True)
                 old, rows, start = br_x, bottom, right
                 inside, stored = in_bottom, load_right & store_right
             mask = inside & stored  # [P_H, G, V]
             if RELOAD:
                 # Read x again, from cache, rather than hold it in registers through the products.
                 if identity != 0.0:
-                    old = _load(base, rows, start, x_h, x_w, mask, V, X_UNIT)
+                    old = _load(base, rows, start, x_h, x_w, mask, V, X_UNIT, FAR)
                     y = tl.where(unblurred, old, old + y)
             else:
                 y = tl.where(unblurred, old, identity * old + y)
@@ -163,7 +168,7 @@ def blur_noise_kernel(
                 out, out_n, out_c, out_h, out_w, OUT_UNIT,
                 blurred, blurred_n, blurred_c, blurred_h, blurred_w, BLURRED, BLURRED_UNIT,
                 noise, noise_n, noise_c, noise_h, noise_w, NOISE, NOISE_UNIT,
-                HAS_SCALE, False, WIDE,
+                HAS_SCALE, False, WIDE, FAR,
             )  # fmt: skip
 
 

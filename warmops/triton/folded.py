@@ -1,7 +1,8 @@
 """Device functions that build the blur matrix of one axis, folded into its even and odd halves.
 
 ``even[p, q] = sum over even k of w_k m_k cos(pi k (2p+1) / 2n) cos(pi k (2q+1) / 2n)`` acts on ``x_q + x_{n-1-q}``,
-``odd`` (odd k) on ``x_q - x_{n-1-q}``; then ``y_p = even + odd`` and ``y_{n-1-p} = even - odd``. w_0 = 1/n, w_k = 2/n.
+``odd`` (odd k) on ``x_q - x_{n-1-q}``; then ``y_p = even + odd`` and ``y_{n-1-p} = even - odd``, times 2/n, with
+w_0 = 1/2 and w_k = 1. The factor 2/n stays outside: rounded in each entry, it would shift the mean of the image.
 For small levels the multipliers are ``m_k - 1 = expm1(-z)`` and the caller adds x: the identity split, which keeps the
 error of an almost unblurred image at one rounding. Source of the multipliers: Rissanen et al., ICLR 2023, section 3.
 """
@@ -9,7 +10,7 @@ error of an almost unblurred image at one rounding. Source of the multipliers: R
 import triton
 import triton.language as tl
 
-from warmops.triton import philox
+from warmops.triton import philox, tile
 
 
 @triton.jit
@@ -80,7 +81,7 @@ def _expm1_negated64(z):
 
 @triton.jit
 def weights(k, alpha, N: tl.constexpr, FP64: tl.constexpr):
-    """``w_k m_k`` (or ``w_k (m_k - 1)``, see `identity_share`) of an integer tile k; 0 for k >= N. alpha: float64 scalar."""
+    """``w_k m_k`` (or ``w_k (m_k - 1)``, see `identity_share`) of an integer tile k; 0 for k >= N. alpha: float64."""
     identity = identity_share(alpha)  # float32
     half_lambda = alpha * alpha * (4.934802200544679 / N / N)  # pi^2 / 2; z = k^2 of it
     nothing = tl.where(alpha >= 0.0, 1.0 - identity, float("nan"))  # k = 0, which inf * 0 would spoil
@@ -94,14 +95,14 @@ def weights(k, alpha, N: tl.constexpr, FP64: tl.constexpr):
         z = kf * kf * half_lambda.to(tl.float32)
         m = tl.where(identity != 0.0, _expm1_negated(z), _exp_negated(z))
         m = tl.where(k == 0, 0.5 * nothing, m)
-    return tl.where(k < N, m * (2.0 / N), 0.0)
+    return tl.where(k < N, m, 0.0)
 
 
 @triton.jit
 def folded_matrix(alpha, N: tl.constexpr, P: tl.constexpr, PARITY: tl.constexpr, PRECISION: tl.constexpr):
-    """``even`` (PARITY 0) or ``odd`` (1) of an axis of N pixels, float32 [P, P], P >= ceil(N / 2)."""
+    """``even`` (PARITY 0) or ``odd`` (1) of an axis of N pixels without the factor 2/N, float32 [P, P], P >= ceil(N / 2)."""
     p = tl.arange(0, P)[:, None]
     k = 2 * tl.arange(0, P)[None, :] + PARITY
     c = cosine(k * (2 * p + 1), N, False)  # [P positions, P frequencies]
     w = weights(k, alpha, N, False)  # [1, P]
-    return tl.dot(c * w, tl.trans(c), input_precision=PRECISION)
+    return tile.product(c * w, tl.trans(c), PRECISION)

@@ -148,6 +148,7 @@ class Step:
         tensors = [x, out, blurred, noise if kind == 2 else None]
         self.tensor_arguments: list[Any] = []
         units = []
+        far = False  # one image reaches over 2^31 elements
         for t in tensors:
             if t is None:  # never read: any pointer will do
                 self.tensor_arguments += [out, 0, 0, 0, 0]
@@ -157,6 +158,7 @@ class Step:
             assert strides is not None  # `splits` saw to it
             self.tensor_arguments += [t, *strides.arguments()]
             units.append(strides.unit)
+            far |= (t.shape[-2] - 1) * t.stride(-2) + (t.shape[-1] - 1) * t.stride(-1) >= WIDE_FROM
         alpha, alpha_n, alpha_tensor = level_argument(blur_sigma)
         beta, beta_n, beta_tensor = level_argument(noise_sigma)
         factor, factor_n, factor_tensor = level_argument(scale)
@@ -171,6 +173,7 @@ class Step:
             "NOISE": kind,
             "BLURRED": blurred is not None,
             "WIDE": math.prod(x.shape[1:]) >= WIDE_FROM,
+            "FAR": far,
             "X_UNIT": units[0],
             "OUT_UNIT": units[1],
             "BLURRED_UNIT": units[2],

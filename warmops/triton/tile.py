@@ -73,6 +73,34 @@ def reverse4(t):
 
 
 @triton.jit
+def round_tf32(t):
+    """Round float32 to the 11 significant bits that the tensor cores read (they would cut the others off)."""
+    return ((t.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _plain_product(a, b, PRECISION: tl.constexpr):
+    return tl.trans(tl.dot(tl.trans(b), tl.trans(a), input_precision=PRECISION))
+
+
+@triton.jit
+def product(a, b, PRECISION: tl.constexpr):
+    """``a b``, as ``(b^T a^T)^T``. PRECISION "tf32x3": three products of tensor cores, to float32's accuracy.
+
+    The transpositions move nothing. They stand around each product because Triton gives products that depend on each
+    other, or share operands, a layout in which the warps divide one axis only and repeat each other's work; its own
+    "tf32x3" is such a chain, so the three products are written out and added here.
+    """
+    if PRECISION == "tf32x3":
+        a_high, b_high = round_tf32(a), round_tf32(b)
+        a_low, b_low = round_tf32(a - a_high), round_tf32(b - b_high)
+        small = _plain_product(a_low, b_high, "tf32") + _plain_product(a_high, b_low, "tf32")
+        return small + _plain_product(a_high, b_high, "tf32")
+    else:
+        return _plain_product(a, b, PRECISION)
+
+
+@triton.jit
 def pixels(t, FP64: tl.constexpr):
     """Stored values in the arithmetic's type; uint8 is read as t / 127.5 - 1 with a correctly rounded division."""
     if FP64:
@@ -84,13 +112,16 @@ def pixels(t, FP64: tl.constexpr):
 
 
 @triton.jit
-def offsets(rows, cols, row_stride, col_stride, UNIT: tl.constexpr):
+def offsets(rows, cols, row_stride, col_stride, UNIT: tl.constexpr, FAR: tl.constexpr):
     """Offsets inside an image. UNIT > 1: rows of consecutive pixels whose other strides are given in UNITs."""
+    if FAR:  # an image that spans 2^31 elements of its tensor
+        rows = rows.to(tl.int64)
+        cols = cols.to(tl.int64)
     if UNIT > 1:
         # The product with a literal tells the compiler that each row starts on a boundary of UNIT pixels.
-        return rows.to(tl.int64) * row_stride * UNIT + cols
+        return rows * row_stride * UNIT + cols
     else:
-        return rows.to(tl.int64) * row_stride + cols.to(tl.int64) * col_stride
+        return rows * row_stride + cols * col_stride
 
 
 @triton.jit
@@ -119,13 +150,13 @@ def finish(
     out, out_n, out_c, out_h, out_w, OUT_UNIT: tl.constexpr,
     blurred, blurred_n, blurred_c, blurred_h, blurred_w, BLURRED: tl.constexpr, BLURRED_UNIT: tl.constexpr,
     noise, noise_n, noise_c, noise_h, noise_w, NOISE: tl.constexpr, NOISE_UNIT: tl.constexpr,
-    HAS_SCALE: tl.constexpr, FP64: tl.constexpr, WIDE: tl.constexpr,
+    HAS_SCALE: tl.constexpr, FP64: tl.constexpr, WIDE: tl.constexpr, FAR: tl.constexpr,
 ):  # fmt: skip
     """Store ``scale * (y + beta * eps)`` and y. y: [R, G, V] in natural order; NOISE: 0 none, 1 generated, 2 given."""
     cols = columns(start, V)  # [1, G, V]
     if BLURRED:
         target = image(blurred, n, c, blurred_n, blurred_c, BLURRED_UNIT)
-        target += offsets(rows, cols, blurred_h, blurred_w, BLURRED_UNIT)
+        target += offsets(rows, cols, blurred_h, blurred_w, BLURRED_UNIT, FAR)
         tl.store(target, y.to(blurred.dtype.element_ty), mask=mask)
     if NOISE > 0:
         if beta != 0.0:  # true for NaN; a sample without noise draws none
@@ -134,10 +165,10 @@ def finish(
                 eps = noise_tile(seed, element, rows, start, W, V, FP64, WIDE)
             else:
                 source = image(noise, n, c, noise_n, noise_c, NOISE_UNIT)
-                source += offsets(rows, cols, noise_h, noise_w, NOISE_UNIT)
+                source += offsets(rows, cols, noise_h, noise_w, NOISE_UNIT, FAR)
                 eps = pixels(tl.load(source, mask=mask, other=0.0), FP64)
             y += beta * eps  # two roundings: the kernels are compiled without fusing multiply and add
     if HAS_SCALE:
         y = scale * y
-    target = image(out, n, c, out_n, out_c, OUT_UNIT) + offsets(rows, cols, out_h, out_w, OUT_UNIT)
+    target = image(out, n, c, out_n, out_c, OUT_UNIT) + offsets(rows, cols, out_h, out_w, OUT_UNIT, FAR)
     tl.store(target, y.to(out.dtype.element_ty), mask=mask)
