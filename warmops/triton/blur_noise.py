@@ -2,7 +2,8 @@
 
 A program owns some channels of one sample. It builds the sample's folded blur matrices once, and for each channel
 transforms the rows and then the columns: fold into an even and an odd half, multiply each by a matrix of half the size,
-unfold. The image is held as four quarters, mirrored so that folding adds and subtracts equal places.
+unfold. The right half is held mirrored, and rows of equal distance from top and bottom next to each other, so that folding
+adds and subtracts neighbours.
 Source: Hsueh et al., Warm Diffusion, ICLR 2025 (the forward process); the folding is ours.
 """
 
@@ -24,10 +25,10 @@ def _load(base, rows, start, h, w, mask, V: tl.constexpr, UNIT: tl.constexpr, FA
 
 @triton.jit
 def _matrix(t, P_H: tl.constexpr, P_W: tl.constexpr, V: tl.constexpr, MIRRORED: tl.constexpr):
-    """A loaded tile [P_H, G, V] as a matrix [P_H, P_W] in the order of the folded axes."""
+    """A tile [2 P_H, G, V] as a matrix [2 P_H, P_W] in the order of the folded axes."""
     if MIRRORED:
         t = tile.reverse(t, V)
-    return tl.reshape(t, [P_H, P_W])
+    return tl.reshape(t, [2 * P_H, P_W])
 
 
 @triton.jit
@@ -40,11 +41,12 @@ def _kept(t, inside, ALL: tl.constexpr):
 
 
 @triton.jit
-def _unfolded(y, P_H: tl.constexpr, G: tl.constexpr, V: tl.constexpr, MIRRORED: tl.constexpr):
-    y = tl.reshape(y, [P_H, G, V])
-    if MIRRORED:
-        y = tile.reverse(y, V)
-    return y
+def _columns_pass(t, even, odd, H: tl.constexpr, P_H: tl.constexpr, P_W: tl.constexpr, PRECISION: tl.constexpr):
+    """Fold, multiply and unfold the columns. t: [2 P_H, P_W], row p from the top and from the bottom next to each other."""
+    top, bottom = tl.split(tl.permute(tl.reshape(t, [P_H, 2, P_W]), [0, 2, 1]))  # [P_H, P_W] each
+    e = tile.product(even, top + bottom, PRECISION)
+    o = tile.product(odd, top - bottom, PRECISION)
+    return tl.reshape(tl.permute(tl.join(e + o, e - o), [0, 2, 1]), [2 * P_H, P_W]) * (2.0 / H)
 
 
 @triton.jit(
@@ -85,23 +87,22 @@ def blur_noise_kernel(
         w_even = folded.folded_matrix(level, W, P_W, 0, PRECISION)  # [P_W, P_W]
         w_odd = folded.folded_matrix(level, W, P_W, 1, PRECISION)
 
-    # The left half owns the middle columns, and whole groups: SPLIT is where the right half begins.
+    # Two tiles, the left half and the mirrored right half. Their rows go p = 0 from the top and from the bottom, p = 1
+    # from the top and from the bottom, ... The left half owns the middle columns, and whole groups: the right half's
+    # first column is SPLIT.
     G: tl.constexpr = P_W // V
     SPLIT: tl.constexpr = (W + 2 * V - 1) // (2 * V) * V
-    p = tl.arange(0, P_H)[:, None, None]
-    top, bottom = p, H - 1 - p  # [P_H, 1, 1]
+    ALL_H: tl.constexpr = H == 2 * P_H
+    ALL_W: tl.constexpr = W == 2 * P_W
+    r = tl.arange(0, 2 * P_H)
+    row = tl.where(r % 2 == 0, r // 2, H - 1 - r // 2)
+    own = r // 2 < tl.where(r % 2 == 0, (H + 1) // 2, H // 2)  # [2 P_H]: a middle row counts once, with the top
+    rows, in_rows, row_kept = row[:, None, None], own[:, None, None], own[:, None]
     left, right = tile.groups(0, G, V), tile.mirrored_groups(0, W, G, V)  # [1, G, 1]
-    in_top, in_bottom = p < (H + 1) // 2, p < H // 2
     left_columns, right_columns = tile.columns(left, V), tile.columns(right, V)  # [1, G, V]
-    load_left, load_right = left_columns < W, right_columns >= 0
-    store_left, store_right = left_columns < tl.minimum(SPLIT, W), right_columns >= SPLIT
-    EXACT_H: tl.constexpr = H == 2 * P_H
-    EXACT_W: tl.constexpr = W == 2 * P_W
-    r = tl.arange(0, P_H)[:, None]
-    r_top, r_bottom = r < (H + 1) // 2, r < H // 2  # [P_H, 1]: a middle row is summed once, with the top
     q = tl.arange(0, P_W)[None, :]
-    q_inner = q < (W + 1) // 2  # [1, P_W]
-    q_right = (q != W // 2) | (W % 2 == 0)  # a middle column is summed once, with the left
+    inner = q < (W + 1) // 2  # [1, P_W]: the folded half
+    not_middle = q != W // 2  # a middle column counts once, with the left
 
     for i in range(0, count):
         c = first_channel.to(tl.int64) + i
@@ -113,49 +114,33 @@ def blur_noise_kernel(
         else:
             w_even, w_odd = tl.where(channels > 0, w_even, 0.0), tl.where(channels > 0, w_odd, 0.0)
         base = tile.image(x, n, c, x_n, x_c, X_UNIT)
-        tl_x = _load(base, top, left, x_h, x_w, in_top & load_left, V, X_UNIT, FAR)  # [P_H, G, V]
-        tr_x = _load(base, top, right, x_h, x_w, in_top & load_right, V, X_UNIT, FAR)
-        bl_x = _load(base, bottom, left, x_h, x_w, in_bottom & load_left, V, X_UNIT, FAR)
-        br_x = _load(base, bottom, right, x_h, x_w, in_bottom & load_right, V, X_UNIT, FAR)
-        tl_m = _matrix(tl_x, P_H, P_W, V, False)  # [P_H, P_W]
-        tr_m = _kept(_matrix(tr_x, P_H, P_W, V, True), q_right, W % 2 == 0)
-        bl_m = _matrix(bl_x, P_H, P_W, V, False)
-        br_m = _kept(_matrix(br_x, P_H, P_W, V, True), q_right, W % 2 == 0)
+        left_x = _load(base, rows, left, x_h, x_w, in_rows & (left_columns < W), V, X_UNIT, FAR)  # [2 P_H, G, V]
+        right_x = _load(base, rows, right, x_h, x_w, in_rows & (right_columns >= 0), V, X_UNIT, FAR)
+        left_m = _matrix(left_x, P_H, P_W, V, False)  # [2 P_H, P_W]
+        right_m = _kept(_matrix(right_x, P_H, P_W, V, True), not_middle, W % 2 == 0)
 
-        # Along the rows: fold, multiply, unfold. Each matrix is used up before the next, which saves registers.
-        top_even = tile.product(_kept(tl_m + tr_m, q_inner, EXACT_W), w_even, PRECISION) * (2.0 / W)
-        bottom_even = tile.product(_kept(bl_m + br_m, q_inner, EXACT_W), w_even, PRECISION) * (2.0 / W)
-        top_odd = tile.product(_kept(tl_m - tr_m, q_inner, EXACT_W), w_odd, PRECISION) * (2.0 / W)
-        bottom_odd = tile.product(_kept(bl_m - br_m, q_inner, EXACT_W), w_odd, PRECISION) * (2.0 / W)
-        tl_t, tr_t = top_even + top_odd, top_even - top_odd
-        bl_t, br_t = bottom_even + bottom_odd, bottom_even - bottom_odd
+        # Along the rows: fold, multiply, unfold. Columns of the left tile beyond the middle are not summed, but what the
+        # formulas give there is right as well, so that the tile can store whole groups.
+        e = tile.product(_kept(left_m + right_m, inner, ALL_W), w_even, PRECISION)
+        o = tile.product(_kept(left_m - right_m, inner, ALL_W), w_odd, PRECISION)
+        left_t, right_t = (e + o) * (2.0 / W), (e - o) * (2.0 / W)
 
         # Along the columns, of x + t with the identity split and of t without.
-        tl_m, tr_m = _kept(identity * tl_m + tl_t, r_top, EXACT_H), _kept(identity * tr_m + tr_t, r_top, EXACT_H)
-        bl_m, br_m = _kept(identity * bl_m + bl_t, r_bottom, EXACT_H), _kept(identity * br_m + br_t, r_bottom, EXACT_H)
-        left_even = tile.product(h_even, tl_m + bl_m, PRECISION) * (2.0 / H)
-        right_even = tile.product(h_even, tr_m + br_m, PRECISION) * (2.0 / H)
-        left_odd = tile.product(h_odd, tl_m - bl_m, PRECISION) * (2.0 / H)
-        right_odd = tile.product(h_odd, tr_m - br_m, PRECISION) * (2.0 / H)
+        left_s = _kept(identity * left_m + left_t, row_kept, ALL_H)
+        right_s = _kept(identity * right_m + right_t, row_kept, ALL_H)
+        left_y = identity * left_t + _columns_pass(left_s, h_even, h_odd, H, P_H, P_W, PRECISION)
+        right_y = identity * right_t + _columns_pass(right_s, h_even, h_odd, H, P_H, P_W, PRECISION)
 
-        for part in tl.static_range(4):
+        for part in tl.static_range(2):
             if part == 0:
-                y = _unfolded(identity * tl_t + (left_even + left_odd), P_H, G, V, False)
-                old, rows, start = tl_x, top, left
-                inside, stored = in_top, load_left & store_left
-            elif part == 1:
-                y = _unfolded(identity * tr_t + (right_even + right_odd), P_H, G, V, True)
-                old, rows, start = tr_x, top, right
-                inside, stored = in_top, load_right & store_right
-            elif part == 2:
-                y = _unfolded(identity * bl_t + (left_even - left_odd), P_H, G, V, False)
-                old, rows, start = bl_x, bottom, left
-                inside, stored = in_bottom, load_left & store_left
+                y, old, start = left_y, left_x, left
+                mask = in_rows & (left_columns < tl.minimum(SPLIT, W))  # [2 P_H, G, V]
             else:
-                y = _unfolded(identity * br_t + (right_even - right_odd), P_H, G, V, True)
-                old, rows, start = br_x, bottom, right
-                inside, stored = in_bottom, load_right & store_right
-            mask = inside & stored  # [P_H, G, V]
+                y, old, start = right_y, right_x, right
+                mask = in_rows & (right_columns >= SPLIT)
+            y = tl.reshape(y, [2 * P_H, G, V])
+            if part == 1:
+                y = tile.reverse(y, V)
             if RELOAD:
                 # Read x again, from cache, rather than hold it in registers through the products.
                 if identity != 0.0:
