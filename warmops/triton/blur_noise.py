@@ -14,7 +14,8 @@ import triton.language as tl
 from torch import Tensor
 
 from warmops.triton import folded, launch, tile
-from warmops.triton.config import Config, config
+from warmops.triton.blur_noise_two_pass import launch_two_pass
+from warmops.triton.config import config
 
 
 @triton.jit
@@ -171,41 +172,25 @@ def blur_noise(
 
     x: ``[N, *dims, H, W]``. A level that is negative or NaN in a tensor makes its sample NaN.
     """
+    H, W = x.shape[-2:]
     capability, multiprocessors = launch.device_properties(x.device)
-    chosen = config(x.shape[-2], x.shape[-1], x.dtype, capability)
+    chosen = config(H, W, x.dtype, capability)
     with launch.on(x.device):
         for channel0, (x_, out_, blurred_, noise_) in launch.splits([x, out, blurred, noise]):
-            arguments = (x_, blur_sigma, noise_sigma, seed, noise_, scale, out_, blurred_, channel0)
-            if chosen.fused:
-                _launch(chosen, multiprocessors, *arguments)
-            else:
-                two_pass.launch_two_pass(chosen, *arguments)
-
-
-def _launch(
-    chosen: Config,
-    multiprocessors: int,
-    x: Tensor,
-    blur_sigma: float | Tensor,
-    noise_sigma: float | Tensor,
-    seed: int | Tensor | None,
-    noise: Tensor | None,
-    scale: float | Tensor,
-    out: Tensor,
-    blurred: Tensor | None,
-    channel0: int,
-) -> None:
-    H, W = x.shape[-2:]
-    samples, channels = x.shape[0], x[0].numel() // (H * W)
-    step = launch.Step(x, blur_sigma, noise_sigma, seed, noise, scale, out, blurred)
-    per_program = launch.channels_per_program(samples, channels, multiprocessors, chosen.programs)
-    programs = -(-channels // per_program)
-    blur_noise_kernel[(samples * programs,)](
-        *step.tensor_arguments,
-        *step.level_arguments,
-        channels, per_program, programs, channel0,
-        **step.flags,
-        H=H, W=W, P_H=chosen.p_h, P_W=chosen.p_w, V=step.vector,
-        RELOAD=chosen.reload, PRECISION=chosen.precision,
-        num_warps=chosen.num_warps, num_stages=chosen.num_stages, enable_fp_fusion=False,
-    )  # fmt: skip
+            assert x_ is not None and out_ is not None
+            step = launch.Step(x_, blur_sigma, noise_sigma, seed, noise_, scale, out_, blurred_)
+            if not chosen.fused:
+                launch_two_pass(chosen, x_, step, channel0)
+                continue
+            samples, channels = x_.shape[0], x_[0].numel() // (H * W)
+            per_program = launch.channels_per_program(samples, channels, multiprocessors, chosen.programs)
+            programs = -(-channels // per_program)
+            blur_noise_kernel[(samples * programs,)](
+                *step.tensor_arguments,
+                *step.level_arguments,
+                channels, per_program, programs, channel0,
+                **step.flags,
+                H=H, W=W, P_H=chosen.p_h, P_W=chosen.p_w, V=step.vector,
+                RELOAD=chosen.reload, PRECISION=chosen.precision,
+                num_warps=chosen.num_warps, num_stages=chosen.num_stages, enable_fp_fusion=False,
+            )  # fmt: skip

@@ -37,4 +37,9 @@ def padded_half(n: int) -> int:
 def config(H: int, W: int, dtype: torch.dtype, capability: tuple[int, int]) -> Config:
     """The configuration for images of H x W of ``dtype`` (that of x) on a chip of this compute capability."""
     p_h, p_w = padded_half(H), padded_half(W)
-    return Config(True, 4, 1, "tf32x3", False, p_h, p_w, 8)
+    if dtype == torch.float64:
+        return Config(False, 4, 1, "ieee", block_rows=16, block_columns=16, block_inner=16)
+    if max(p_h, p_w) <= 32:
+        num_warps = {16: 2, 32: 4}[min(p_h, p_w)] * (2 if p_h == p_w == 32 else 1)
+        return Config(True, num_warps, 1, "tf32x3", False, p_h, p_w, 8)
+    return Config(False, 4, 1, "tf32x3", block_rows=32, block_columns=32, block_inner=32)

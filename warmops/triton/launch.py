@@ -141,7 +141,6 @@ class Step:
         scale: float | Tensor,
         out: Tensor,
         blurred: Tensor | None,
-        source: Tensor | None = None,
     ) -> None:
         self.vector = vector_width(x.dtype, x.shape[-1])
         kind = 0 if not isinstance(noise_sigma, Tensor) and noise_sigma == 0.0 else 1 if noise is None else 2

@@ -91,7 +91,9 @@ def product(a, b, PRECISION: tl.constexpr):
     other, or share operands, a layout in which the warps divide one axis only and repeat each other's work; its own
     "tf32x3" is such a chain, so the three products are written out and added here.
     """
-    if PRECISION == "tf32x3":
+    if a.dtype == tl.float64:
+        return tl.dot(a, b, input_precision="ieee", out_dtype=tl.float64)
+    elif PRECISION == "tf32x3":
         a_high, b_high = round_tf32(a), round_tf32(b)
         a_low, b_low = round_tf32(a - a_high), round_tf32(b - b_high)
         small = _plain_product(a_low, b_high, "tf32") + _plain_product(a_high, b_low, "tf32")
