@@ -128,7 +128,7 @@ class HostCompiler:
             if reason is not None:
                 reasons.append(f"{command[0]}: {reason}")
                 continue
-            flags = ["-O3", *flags_from("CXXFLAGS"), *CXX_FLAGS]
+            flags = ["-O2", *flags_from("CXXFLAGS"), *CXX_FLAGS]
             if trial([*base, "-fopenmp"], OPENMP_TRIAL) is None:
                 flags.append("-fopenmp")
             else:

@@ -111,7 +111,7 @@ def check_seed(seed: Any, n: int, device: torch.device) -> int | Tensor:
         raise TypeError(f"seed must be an int or an int64 tensor of shape [{n}], got {type(seed).__name__}")
     if not SEED_MIN <= seed <= SEED_MAX:
         raise ValueError(f"seed must be in the int64 range [-2**63, 2**63 - 1], got {seed}")
-    return seed if isinstance(seed, torch.SymInt) else int(seed)
+    return seed if isinstance(seed, torch.SymInt) else int(seed)  # type: ignore[return-value]  # a SymInt while compiling
 
 
 def draw_seed(generator: Any, n: int, device: torch.device) -> Tensor:
@@ -128,6 +128,9 @@ def _extent(t: Tensor) -> tuple[int, int]:
     start = t.data_ptr()
     span = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
     return start, start + (span + 1) * t.element_size()
+
+
+_MAX_WORK: Any = 10**6  # NumPy takes any int; its stubs know two of them
 
 
 class _Memory:
@@ -152,16 +155,16 @@ def check_no_overlap(name: str, t: Tensor, other_name: str, other: Tensor) -> No
     if a1 <= b0 or b1 <= a0:
         return
     try:
-        shared = np.shares_memory(np.asarray(_Memory(t)), np.asarray(_Memory(other)), max_work=10**6)
+        shared = np.shares_memory(np.asarray(_Memory(t)), np.asarray(_Memory(other)), max_work=_MAX_WORK)
     except np.exceptions.TooHardError:
         shared = True
     if shared:
         raise ValueError(f"{name} must not overlap {other_name} in memory")
 
 
-def check_out(name: str, out: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def check_out(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor that a kernel may write: right shape, dtype and device, no two elements at one address."""
-    check_like(name, out, shape, dtype, device)
+    out = check_like(name, value, shape, dtype, device)
     expected = 1
     for stride, size in sorted(zip(out.stride(), out.shape, strict=True)):
         if size > 1 and stride < expected:

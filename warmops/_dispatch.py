@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from types import ModuleType
@@ -34,11 +35,16 @@ class BackendStatus:
 
 
 @functools.cache
-def native() -> ModuleType | None:
-    """The extension module ``warmops._C``, or None where it was not built."""
+def native() -> ModuleType | str:
+    """The extension module ``warmops._C``, or why there is none."""
     if importlib.util.find_spec("warmops._C") is None:
-        return None
-    return importlib.import_module("warmops._C")
+        return (
+            "the extension warmops._C was not built: reinstall warmops where a C++17 compiler (g++ or clang++) is, without WARMOPS_NATIVE=0"
+        )
+    try:
+        return importlib.import_module("warmops._C")
+    except ImportError as error:
+        return f"the extension warmops._C cannot be loaded ({error}): reinstall warmops on this machine"
 
 
 def triton_interpreted() -> bool:
@@ -56,11 +62,8 @@ def _unavailable(backend: str) -> str | None:
             return "no CUDA device is available (TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests)"
         return None
     module = native()
-    if module is None:
-        return (
-            "the extension warmops._C was not built: reinstall warmops where a C++17 compiler (g++ or clang++) is, "
-            "without WARMOPS_NATIVE=0"
-        )
+    if isinstance(module, str):
+        return module
     if backend == "cuda":
         if not module.has_cuda:
             return "warmops._C was built without CUDA: reinstall where nvcc is, with WARMOPS_CUDA=1"
@@ -86,7 +89,7 @@ def backends() -> dict[str, BackendStatus]:
         reason = _unavailable(backend)
         if reason is None and backend == "cpu":
             module = native()
-            assert module is not None
+            assert not isinstance(module, str)
             detail["cpu"] = f"C++ kernels for {module.isa()}, {torch.get_num_threads()} threads"
         status[backend] = BackendStatus(reason is None, detail.get(backend, "") if reason is None else reason)
     return status
@@ -106,6 +109,14 @@ def _why_not(backend: str, device: torch.device) -> str | None:
     return None
 
 
+def _caller_level() -> int:
+    """The ``stacklevel`` that points a warning raised by the calling function at the first line outside warmops."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "warmops":
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 @functools.cache
 def default_backend(device_type: str) -> str:
     """The fastest backend for a device; warns once where that has to be the reference."""
@@ -121,7 +132,7 @@ def default_backend(device_type: str) -> str:
         f"warmops runs the slow backend 'reference' on {device_type} tensors: {reason}. "
         "Pass backend='reference' to choose it without this warning.",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=_caller_level(),
     )
     return "reference"
 

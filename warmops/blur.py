@@ -15,7 +15,10 @@ from warmops._registration import empty_images, fold_vmap, image_dtype, level_te
 def _launch(x: Tensor, sigma: float | Tensor, out: Tensor, backend: str | None) -> Tensor:
     launch = launcher(backend, x.device, "blur_noise")
     if x.numel():
-        launch(x, sigma, 0.0, None, None, 1.0, out, None)
+        try:
+            launch(x, sigma, 0.0, None, None, 1.0, out, None)
+        except ValueError as error:  # a level inside a tensor, by the name that it has in the shared kernel
+            raise ValueError(str(error).replace("blur_sigma", "sigma")) from None
     return out
 
 
@@ -91,7 +94,8 @@ def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend
     if needs_dispatcher(x, sigma, out):
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        return torch.ops.warmops.blur(x, level_tensor(sigma, x), backend)
+        result: Tensor = torch.ops.warmops.blur(x, level_tensor(sigma, x), backend)
+        return result
     if out is None:
         out = empty_images(x)
     else:

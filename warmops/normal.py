@@ -76,6 +76,8 @@ def normal(
         True
     """
     check_backend(backend)
+    if isinstance(shape, (int, str)) or not isinstance(shape, Sequence):
+        raise TypeError(f"shape must be a sequence [N, ...] of ints, got {type(shape).__name__}")
     shape = tuple(shape)
     if len(shape) < 1 or any(isinstance(s, bool) or not isinstance(s, (int, torch.SymInt)) or s < 0 for s in shape):
         raise ValueError(f"shape must be a sequence [N, ...] of at least one int >= 0, got {shape}")

@@ -241,16 +241,17 @@ struct AxisLowRank {
         for (int64_t k = 0; k < rank; ++k) {
             const double x = M_PI * double(k) / double(n) * sigma;
             const double m = k == 0 ? 1.0 : exp(-0.5 * x * x);
-            const double weight = ::sqrt((k == 0 ? 1.0 : 2.0) / double(n));
+            // All of the weight is on one side: the mean's coefficients are exact on the other.
+            const double weight = m * (k == 0 ? 1.0 : 2.0) / double(n);
             const int64_t points = k % 2 ? half_odd : half_even;
             T* analyse = (k % 2 ? analyse_odd.data : analyse_even.data) + k / 2;
             T* synthesise = k % 2 ? synthesise_odd.data + k / 2 * ld_odd : synthesise_even.data + k / 2 * ld_even;
             for (int64_t p = 0; p < points; ++p) {
-                const double v = weight * turn.data[k * (2 * p + 1) % (4 * n)];
+                const double v = turn.data[k * (2 * p + 1) % (4 * n)];
                 // Folding adds the two halves (and doubles the middle point of an odd axis).
                 const bool middle = n % 2 && p == half_even - 1 && k % 2 == 0;
                 analyse[p * ld_modes] = T(middle ? 0.5 * v : v);
-                synthesise[p] = T(m * v);
+                synthesise[p] = T(weight * v);
             }
         }
     }

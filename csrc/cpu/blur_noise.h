@@ -28,7 +28,7 @@ struct Team {
     }
 };
 
-// What the threads of one plane share: its blur and its intermediate.
+// What the threads of one plane share: its blur, its pixels folded once along the columns, and what the columns' blur gives.
 template <class T>
 struct Shared {
     Multipliers<T> modes_rows, modes_columns;
@@ -37,7 +37,7 @@ struct Shared {
     double sigma = -1.0;
     bool low_rank = false;
     int64_t height, width, ld;
-    Buffer<T> plane, spectrum;
+    Buffer<T> folded, plane, spectrum;
 
     Shared(const AxisPlan<T>& plan_rows, const AxisPlan<T>& plan_columns)
         : modes_rows(plan_rows.n),
@@ -47,6 +47,7 @@ struct Shared {
           height(round_up(plan_rows.n, kTall)),
           width(plan_columns.n),
           ld(row_stride(round_up(width, kStrip<T>) + 2 * kLanes<T>)),
+          folded(height * ld),
           plane(height * ld),
           spectrum(round_up(plan_rows.n / kLowRankFactor + 2, kTall) * ld) {}
     ~Shared() {
@@ -71,6 +72,7 @@ struct Shared {
             columns.build(w == h ? modes_rows : modes_columns);
         }
     }
+    T* source(int64_t r) { return folded.data + kLanes<T> + r * ld; }
     T* row(int64_t r) { return plane.data + kLanes<T> + r * ld; }
     T* mode(int64_t r) { return spectrum.data + kLanes<T> + r * ld; }
 };
@@ -78,14 +80,13 @@ struct Shared {
 // A thread's own buffers.
 template <class T>
 struct Scratch {
-    Buffer<T> strip, noise;
+    Buffer<T> noise;
     int64_t ld_modes;
     Buffer<T> modes;
     ColumnPass<T> columns;
 
-    Scratch(const AxisPlan<T>& plan_rows, const AxisPlan<T>& plan_columns)
-        : strip(round_up(plan_rows.n, 2) * kStrip<T>),
-          noise(kTall * plan_columns.n + kNoiseBlock + 8 + kLanes<T>),
+    explicit Scratch(const AxisPlan<T>& plan_columns)
+        : noise(kTall * plan_columns.n + kNoiseBlock + 8 + kLanes<T>),
           ld_modes(row_stride(round_up(plan_columns.n, kStrip<T>) + 2 * kLanes<T>)),
           modes(6 * kTall * ld_modes),
           columns(plan_columns) {}
@@ -108,6 +109,7 @@ class Forward {
         const Q* noise;
         int64_t first;  // index of its first element in the sample
         T beta, scale;
+        const P* next_x;  // of the plane after it, or nullptr
     };
 
     const BlurNoiseArgs& a;
@@ -156,7 +158,7 @@ class Forward {
     }
 
     void work(Shared<T>& shared, Team team, int64_t first, int64_t last) const {
-        Scratch<T> scratch(plan_rows, plan_columns);
+        Scratch<T> scratch(plan_columns);
         Noise<T> noise(a.seed.at(first / channels));
         for (int64_t plane = first; plane < last; ++plane) {
             const int64_t sample = plane / channels;
@@ -166,7 +168,7 @@ class Forward {
             if (plane % channels == 0) noise = Noise<T>(a.seed.at(sample));
             const Plane p = {at<const P>(a.x, plane),     at<Q>(a.out, plane),         at<Q>(a.blurred, plane),
                              at<const Q>(a.noise, plane), plane % channels * height * width, T(a.noise_sigma.at(sample)),
-                             T(a.scale.at(sample))};
+                             T(a.scale.at(sample)),       plane + 1 < last ? at<const P>(a.x, plane + 1) : nullptr};
             if (sigma == 0.0) {
                 copy_rows(scratch, noise, p, team);
             } else if (shared.low_rank) {
@@ -183,16 +185,39 @@ class Forward {
         return view.data ? static_cast<E*>(view.data) + offset_of(plane, a.sizes, view.stride, 0, a.dims - 2) : nullptr;
     }
 
-    void read_strip(const P* x, int64_t column, T* strip) const {
-        const int64_t down = a.x.stride[a.dims - 2], along = a.x.stride[a.dims - 1];
-        const int64_t count = width - column < kStrip<T> ? width - column : kStrip<T>;
-        x += column * along;
-        if (along == 1 && count == kStrip<T>) {
-            for (int64_t r = 0; r < height; ++r)
-                for (int w = 0; w < kWide; ++w) store(strip + r * kStrip<T> + w * kLanes<T>, Pixel<P, T>::read(x + r * down + w * kLanes<T>));
-        } else {
-            for (int64_t r = 0; r < height; ++r) read_row<P, T>(x + r * down, along, count, strip + r * kStrip<T>);
+    // The plane's rows, folded once: row p holds x_p + x_{h-1-p}, row h-1-p their difference, a middle row is doubled.
+    // In the order in which they lie in memory, for the prefetcher.
+    void read_folded(Shared<T>& shared, const P* x, bool fold, Team team) const {
+        const int64_t down = a.x.stride[a.dims - 2], along = a.x.stride[a.dims - 1], half = fold ? height / 2 : 0;
+        for (int64_t p = team.rank; p < half; p += team.size) {
+            const P *upper = x + p * down, *lower = x + (height - 1 - p) * down;
+            T *sum = shared.source(p), *difference = shared.source(height - 1 - p);
+            int64_t j = 0;
+            if (along == 1)
+                for (; j + kLanes<T> <= width; j += kLanes<T>) put_folded(Pixel<P, T>::read(upper + j), Pixel<P, T>::read(lower + j), sum + j, difference + j);
+            for (; j < width; j += kLanes<T>) {
+                const int64_t left = width - j < kLanes<T> ? width - j : kLanes<T>;
+                put_folded(read_some<P, T>(upper + j * along, along, left), read_some<P, T>(lower + j * along, along, left), sum + j,
+                           difference + j);
+            }
         }
+        for (int64_t p = half + team.rank; p < height - half; p += team.size) {
+            read_row<P, T>(x + p * down, along, width, shared.source(p));
+            if (fold)
+                for (int64_t j = 0; j < width; j += kLanes<T>) store(shared.source(p) + j, load(shared.source(p) + j) + load(shared.source(p) + j));
+        }
+    }
+
+    void prefetch_rows(const P* x) const {
+        const int64_t down = a.x.stride[a.dims - 2];
+        if (a.x.stride[a.dims - 1] != 1) return;
+        for (int r = 0; r < kTall; ++r)
+            for (int64_t j = 0; j < width; j += 64 / int64_t(sizeof(P))) __builtin_prefetch(x + r * down + j, 0, 2);
+    }
+
+    static WARMOPS_INLINE void put_folded(V<T> x, V<T> y, T* sum, T* difference) {
+        store(sum, x + y);
+        store(difference, x - y);
     }
 
     void copy_rows(Scratch<T>& scratch, const Noise<T>& noise, const Plane& plane, Team team) const {
@@ -205,36 +230,36 @@ class Forward {
     }
 
     void blur_full(Shared<T>& shared, Scratch<T>& scratch, const Noise<T>& noise, const Plane& plane, Team team) const {
-        const P* x = plane.x;
-        T* strip = scratch.strip.data;
+        read_folded(shared, plane.x, plan_rows.folds > 0, team);
+        team.wait();
         for (int64_t column = team.rank * kStrip<T>; column < width; column += team.size * kStrip<T>) {
-            read_strip(x, column, strip);
+            T *f = shared.source(0) + column, *g = shared.row(0) + column;
             if (width - column > kLanes<T>) {
-                strip_vertical<T, kWide>(shared.rows, strip, kStrip<T>, shared.row(0) + column, shared.ld);
+                strip_vertical<T, kWide>(shared.rows, f, shared.ld, g, shared.ld);
             } else {
-                strip_vertical<T, 1>(shared.rows, strip, kStrip<T>, shared.row(0) + column, shared.ld);
+                strip_vertical<T, 1>(shared.rows, f, shared.ld, g, shared.ld);
             }
         }
         team.wait();
         for (int64_t r = team.rank * kTall; r < height; r += team.size * kTall) {
+            // The next plane comes from memory while this one keeps the arithmetic busy.
+            if (plane.next_x && r + kTall <= height) prefetch_rows(plane.next_x + r * a.x.stride[a.dims - 2]);
             scratch.columns.run(shared.columns, shared.row(r), shared.ld, shared.row(r), shared.ld);
             finish(scratch, noise, plane, r, height - r < kTall ? height - r : kTall, shared.row(r), shared.ld);
         }
     }
 
     void blur_low_rank(Shared<T>& shared, Scratch<T>& scratch, const Noise<T>& noise, const Plane& plane, Team team) const {
-        const P* x = plane.x;
         const AxisLowRank<T>& rows = *shared.low_rows;
-        T* strip = scratch.strip.data;
         const int64_t ld = shared.ld;
+        read_folded(shared, plane.x, true, team);
+        team.wait();
         // Down: pixels to modes. Even modes come first, then odd ones.
         for (int64_t column = team.rank * kStrip<T>; column < width; column += team.size * kStrip<T>) {
-            read_strip(x, column, strip);
-            fold_rows<T, kWide>(strip, kStrip<T>, height);
-            const T* odd = strip + (height - 1) * kStrip<T>;
-            product_vertical<T, kWide>(strip, kStrip<T>, rows.half_even, rows.analyse_even.data, rows.ld_modes, rows.even, T(0),
+            const T *even = shared.source(0) + column, *odd = shared.source(height - 1) + column;
+            product_vertical<T, kWide>(even, ld, rows.half_even, rows.analyse_even.data, rows.ld_modes, rows.even, T(0),
                                        shared.mode(0) + column, ld, kLowRankChunk);
-            product_vertical<T, kWide>(odd, -kStrip<T>, rows.half_odd, rows.analyse_odd.data, rows.ld_modes, rows.odd, T(0),
+            product_vertical<T, kWide>(odd, -ld, rows.half_odd, rows.analyse_odd.data, rows.ld_modes, rows.odd, T(0),
                                        shared.mode(rows.even) + column, ld, kLowRankChunk);
         }
         team.wait();
@@ -285,15 +310,22 @@ class Forward {
 
     void finish_row(const T* z, const T* eps, T beta, T scale, Q* out, int64_t out_stride, Q* blurred, int64_t blurred_stride) const {
         constexpr int64_t L = kLanes<T>;
+        const int64_t columns = width;
         const V<T> vbeta = set1(beta), vscale = set1(scale);
-        for (int64_t j = 0; j < width; j += L) {
-            const int64_t left = width - j < L ? width - j : L;
-            V<T> v = load(z + j);
-            if (blurred) put(blurred + j * blurred_stride, blurred_stride, left, v);
-            // Rounded one by one: alpha = 0 gives the bits of x + beta * eps.
+        const bool scaled = scale != T(1);
+        // Rounded one by one: alpha = 0 gives the bits of x + beta * eps.
+        const auto value = [&](V<T> v, int64_t j) {
             if (eps) v = v + vbeta * load(eps + j);
-            if (scale != T(1)) v = vscale * v;
-            put(out + j * out_stride, out_stride, left, v);
+            return scaled ? vscale * v : v;
+        };
+        int64_t j = 0;
+        if (out_stride == 1 && !blurred)
+            for (; j + L <= columns; j += L) Pixel<Q, T>::write(out + j, value(load(z + j), j));
+        for (; j < columns; j += L) {
+            const int64_t left = columns - j < L ? columns - j : L;
+            const V<T> v = load(z + j);
+            if (blurred) put(blurred + j * blurred_stride, blurred_stride, left, v);
+            put(out + j * out_stride, out_stride, left, value(v, j));
         }
     }
 

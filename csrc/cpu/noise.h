@@ -88,8 +88,9 @@ WARMOPS_INLINE VF radius(VU w) {
 
 // Cosine and sine of 2 pi (w + 0.5) / 2^32; quarter turns are taken off in integers.
 WARMOPS_INLINE void cos_sin(VU w, VF& cosine, VF& sine) {
-    const VI rest = (VI)(w << 2) >> 2;
-    const VF g = (__builtin_convertvector(rest, VF) + 0.5f) * 1.46291807926715968e-9f;
+    // Twice the rest and the half are an odd integer; pi 2^-32 in two parts.
+    const VF rest = __builtin_convertvector((VI)(w << 2 | 2u) >> 1, VF);
+    const VF g = fma(rest, set1(7.31459059988282e-10f), rest * -2.035470133961082e-17f);
     const VF g2 = g * g;
     VF s = fma(g2, set1(-1.9515295891e-4f), set1(8.3321608736e-3f));
     s = fma(s, g2, set1(-1.6666654611e-1f));

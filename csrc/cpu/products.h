@@ -25,14 +25,14 @@ WARMOPS_INLINE void tile_vertical(const T* f, int64_t ldf, int64_t depth, const 
 #pragma GCC unroll 2
         for (int w = 0; w < W; ++w) acc[r][w] = V<T>{};
     for (int64_t k = 0; k < depth; ++k) {
-        V<T> b[W];
-#pragma GCC unroll 2
-        for (int w = 0; w < W; ++w) b[w] = load(f + k * ldf + w * kLanes<T>);
+        V<T> b0 = load(f + k * ldf), b1 = W > 1 ? load(f + k * ldf + (W - 1) * kLanes<T>) : b0;
+        keep_in_register(b0);
+        if (W > 1) keep_in_register(b1);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
             const V<T> a = set1(s[k * lds + r]);
-#pragma GCC unroll 2
-            for (int w = 0; w < W; ++w) acc[r][w] = fma(a, b[w], acc[r][w]);
+            acc[r][0] = fma(a, b0, acc[r][0]);
+            if (W > 1) acc[r][W - 1] = fma(a, b1, acc[r][W - 1]);
         }
     }
 #pragma GCC unroll 8
@@ -80,14 +80,14 @@ WARMOPS_INLINE void tile_horizontal(const T* f, int64_t ldf_, int64_t depth, con
 #pragma GCC unroll 2
         for (int w = 0; w < W; ++w) acc[r][w] = V<T>{};
     for (int64_t k = 0; k < depth; ++k) {
-        V<T> b[W];
-#pragma GCC unroll 2
-        for (int w = 0; w < W; ++w) b[w] = load(s + k * lds + w * kLanes<T>);
+        V<T> b0 = load(s + k * lds), b1 = W > 1 ? load(s + k * lds + (W - 1) * kLanes<T>) : b0;
+        keep_in_register(b0);
+        if (W > 1) keep_in_register(b1);
 #pragma GCC unroll 8
         for (int r = 0; r < kTall; ++r) {
             const V<T> a = set1(f[r * ldf + k]);
-#pragma GCC unroll 2
-            for (int w = 0; w < W; ++w) acc[r][w] = fma(a, b[w], acc[r][w]);
+            acc[r][0] = fma(a, b0, acc[r][0]);
+            if (W > 1) acc[r][W - 1] = fma(a, b1, acc[r][W - 1]);
         }
     }
 #pragma GCC unroll 8
@@ -258,11 +258,11 @@ struct ColumnPass {
     }
 };
 
-// A strip of W vectors of columns through one axis, in place of f; the result is written to g.
+// A strip of W vectors of columns through one axis, in place of f, which is folded once; the result is written to g.
 template <class T, int W>
 void strip_vertical(const AxisBlur<T>& blur, T* f, int64_t ldf, T* g, int64_t ldg) {
     const AxisPlan<T>& plan = blur.plan;
-    for (int level = 0; level < plan.folds; ++level) fold_rows<T, W>(f, ldf, plan.part[level].points);
+    for (int level = 1; level < plan.folds; ++level) fold_rows<T, W>(f, ldf, plan.part[level].points);
     for (int i = 0; i < plan.parts; ++i) {
         const PartShape& p = plan.part[i];
         const T* s = blur.matrices.data + p.matrix;

@@ -70,6 +70,18 @@ WARMOPS_INLINE VT select(VI mask, VT a, VT b) {  // lanes of mask are 0 or -1
     return (VT)((mask & (VI)a) | (~mask & (VI)b));
 }
 
+// g++ would sooner reload a vector from the stack for each use.
+template <class VT>
+WARMOPS_INLINE void keep_in_register(VT& v) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+    __asm__("" : "+x"(v));
+#else
+    (void)v;
+#endif
+}
+
 WARMOPS_INLINE VF first_lanes(int count, VF a, VF b) {  // a in the first lanes, b in the others
     VI lane;
     for (int i = 0; i < kBytes / 4; ++i) lane[i] = i;
