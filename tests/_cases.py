@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import warmops
+
 INF = math.inf
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 HALVES = (torch.float16, torch.bfloat16)
@@ -35,6 +37,13 @@ SHAPES = (
     (3, 1, 256, 256),
 )
 LARGE_SHAPES = ((2, 1, 3, 1023), (1, 1, 1024, 1024), (2, 1, 509, 384))
+
+
+def available(name: str) -> str:
+    status = warmops.backends()[name]
+    if not status:
+        pytest.skip(f"backend {name}: {status.detail}")
+    return name
 
 
 def ident(value: object) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from _cases import available
 
 import warmops
 
@@ -47,13 +48,6 @@ def clean_state() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
-
-
-def available(name: str) -> str:
-    status = warmops.backends()[name]
-    if not status:
-        pytest.skip(f"backend {name}: {status.detail}")
-    return name
 
 
 @pytest.fixture

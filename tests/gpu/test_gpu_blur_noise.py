@@ -1,0 +1,3 @@
+"""tests/test_blur_noise.py with device="cuda"."""
+
+from test_blur_noise import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""tests/test_compile.py with device="cuda"."""
+
+from test_compile import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""tests/test_normal.py with device="cuda"."""
+
+from test_normal import *  # noqa: F403

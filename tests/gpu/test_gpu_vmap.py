@@ -1,0 +1,3 @@
+"""tests/test_vmap.py with device="cuda"."""
+
+from test_vmap import *  # noqa: F403
