@@ -130,7 +130,7 @@ BLUR = {
 }
 NORMAL: dict[str, tuple[dict[str, Any], type[Exception] | tuple[type[Exception], ...], Wants]] = {
     "shape empty": ({"shape": ()}, ValueError, ("shape must be a sequence [N, ...]", "()")),
-    "shape an int": ({"shape": 4}, (TypeError, ValueError), ("shape must be a sequence", "4")),
+    "shape an int": ({"shape": 4}, (TypeError, ValueError), ("shape must be a sequence", "int")),
     "shape negative": ({"shape": (4, -1)}, ValueError, ("shape", ">= 0", "(4, -1)")),
     "shape of floats": ({"shape": (4, 2.0)}, (TypeError, ValueError), ("shape", "int", "(4, 2.0)")),
     "shape of bools": ({"shape": (4, True)}, (TypeError, ValueError), ("shape", "int", "(4, True)")),

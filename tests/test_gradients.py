@@ -35,8 +35,7 @@ def call(arguments: dict[str, Any], **options: Any) -> Any:
     return warmops.blur_noise(arguments["x"], arguments["blur_sigma"], arguments["noise_sigma"], **options)
 
 
-def finite_difference_checks(function: Callable[..., Any], inputs: tuple[Tensor, ...], rng: torch.Generator) -> None:
-    del rng
+def finite_difference_checks(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> None:
     assert gradcheck(function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6)
     assert gradgradcheck(function, inputs, eps=1e-6, atol=1e-6, rtol=1e-5)
 
@@ -48,9 +47,9 @@ def finite_difference_checks(function: Callable[..., Any], inputs: tuple[Tensor,
 def test_blur(shape: tuple[int, ...], backend: str, device: str, rng: torch.Generator) -> None:
     x = randn(shape, rng, device=device).requires_grad_()
     sigma = torch.tensor([0.2, 0.3, 1.2, 6.0], dtype=torch.float64, device=device).requires_grad_()
-    finite_difference_checks(lambda x, sigma: warmops.blur(x, sigma, backend=backend), (x, sigma), rng)
-    finite_difference_checks(lambda x: warmops.blur(x, 0.8, backend=backend), (x,), rng)
-    finite_difference_checks(lambda x: warmops.blur(x, 0.0, backend=backend), (x,), rng)
+    finite_difference_checks(lambda x, sigma: warmops.blur(x, sigma, backend=backend), (x, sigma))
+    finite_difference_checks(lambda x: warmops.blur(x, 0.8, backend=backend), (x,))
+    finite_difference_checks(lambda x: warmops.blur(x, 0.0, backend=backend), (x,))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,7 +62,7 @@ def test_blur_noise_by_one_argument(name: str, backend: str, device: str, rng: t
         given = {**arguments, name: value}
         return call(given, noise=given["noise"], scale=given["scale"], return_blurred=True, backend=backend)
 
-    finite_difference_checks(function, (arguments[name].clone().requires_grad_(),), rng)
+    finite_difference_checks(function, (arguments[name].clone().requires_grad_(),))
 
 
 def test_blur_noise_by_all_arguments(backend: str, device: str, rng: torch.Generator) -> None:
@@ -76,7 +75,7 @@ def test_blur_noise_by_all_arguments(backend: str, device: str, rng: torch.Gener
         given = dict(zip(NAMES, tensors, strict=True))
         return call(given, noise=given["noise"], scale=given["scale"], return_blurred=True, backend=backend)
 
-    finite_difference_checks(function, tuple(values.values()), rng)
+    finite_difference_checks(function, tuple(values.values()))
 
 
 def test_blur_noise_of_a_seed(backend: str, device: str, rng: torch.Generator) -> None:
@@ -88,7 +87,7 @@ def test_blur_noise_of_a_seed(backend: str, device: str, rng: torch.Generator) -
     def function(x: Tensor, alpha: Tensor, beta: Tensor, scale: Tensor) -> Tensor:
         return warmops.blur_noise(x, alpha, beta, seed=5, scale=scale, backend=backend)
 
-    finite_difference_checks(function, tuple(values[name] for name in ("x", "blur_sigma", "noise_sigma", "scale")), rng)
+    finite_difference_checks(function, tuple(values[name] for name in ("x", "blur_sigma", "noise_sigma", "scale")))
 
 
 # ---- closed forms ----
