@@ -95,16 +95,6 @@ def blur_noise_kernel(
     SPLIT: tl.constexpr = (W + 2 * V - 1) // (2 * V) * V
     ALL_H: tl.constexpr = H == 2 * P_H
     ALL_W: tl.constexpr = W == 2 * P_W
-    r = tl.arange(0, 2 * P_H)
-    row = tl.where(r % 2 == 0, r // 2, H - 1 - r // 2)
-    own = r // 2 < tl.where(r % 2 == 0, (H + 1) // 2, H // 2)  # [2 P_H]: a middle row counts once, with the top
-    rows, in_rows, row_kept = row[:, None, None], own[:, None, None], own[:, None]
-    left, right = tile.groups(0, G, V), tile.mirrored_groups(0, W, G, V)  # [1, G, 1]
-    left_columns, right_columns = tile.columns(left, V), tile.columns(right, V)  # [1, G, V]
-    q = tl.arange(0, P_W)[None, :]
-    inner = q < (W + 1) // 2  # [1, P_W]: the folded half
-    not_middle = q != W // 2  # a middle column counts once, with the left
-
     for i in range(0, count):
         c = first_channel.to(tl.int64) + i
         # Carried by the loop (the condition always holds), so that the compiler keeps the matrices themselves in
@@ -114,6 +104,17 @@ def blur_noise_kernel(
             w_even, w_odd = h_even, h_odd
         else:
             w_even, w_odd = tl.where(channels > 0, w_even, 0.0), tl.where(channels > 0, w_odd, 0.0)
+        # i >> 30 is zero, which the compiler cannot know: it would compute all that follows ahead of the loop and hold it
+        # in registers that the products need.
+        r = tl.arange(0, 2 * P_H) + (i >> 30)
+        row = tl.where(r % 2 == 0, r // 2, H - 1 - r // 2)
+        own = r // 2 < tl.where(r % 2 == 0, (H + 1) // 2, H // 2)  # [2 P_H]: a middle row counts once, with the top
+        rows, in_rows, row_kept = row[:, None, None], own[:, None, None], own[:, None]
+        left, right = tile.groups(0, G, V), tile.mirrored_groups(0, W, G, V)  # [1, G, 1]
+        left_columns, right_columns = tile.columns(left, V), tile.columns(right, V)  # [1, G, V]
+        q = tl.arange(0, P_W)[None, :]
+        inner = q < (W + 1) // 2  # [1, P_W]: the folded half
+        not_middle = q != W // 2  # a middle column counts once, with the left
         base = tile.image(x, n, c, x_n, x_c, X_UNIT)
         left_x = _load(base, rows, left, x_h, x_w, in_rows & (left_columns < W), V, X_UNIT, FAR)  # [2 P_H, G, V]
         right_x = _load(base, rows, right, x_h, x_w, in_rows & (right_columns >= 0), V, X_UNIT, FAR)

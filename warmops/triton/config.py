@@ -39,7 +39,10 @@ def config(H: int, W: int, dtype: torch.dtype, capability: tuple[int, int]) -> C
     p_h, p_w = padded_half(H), padded_half(W)
     if dtype == torch.float64:
         return Config(False, 4, 1, "ieee", block_rows=16, block_columns=16, block_inner=16)
-    if max(p_h, p_w) <= 32:
-        num_warps = {16: 2, 32: 4}[min(p_h, p_w)] * (2 if p_h == p_w == 32 else 1)
-        return Config(True, num_warps, 1, "tf32x3", False, p_h, p_w, 8)
+    # With 32 x 32 halves the four matrices of an image that is not square take more registers than there are.
+    if max(p_h, p_w) <= 32 and (H == W or p_h * p_w < 1024):
+        num_warps = {256: 2, 512: 4, 1024: 8}[p_h * p_w]
+        if W % 4 != 0:  # pixels one by one: masks and offsets of each take registers
+            num_warps = {256: 4, 512: 8, 1024: 8}[p_h * p_w]
+        return Config(True, num_warps, 1, "tf32x3", False, p_h, p_w, programs=8)
     return Config(False, 4, 1, "tf32x3", block_rows=32, block_columns=32, block_inner=32)
