@@ -8,7 +8,7 @@ import pytest
 import torch
 from _cases import bit_equal, randn
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 import warmops
 
@@ -132,22 +132,6 @@ def test_uint8_and_half(backend: str, device: str, rng: torch.Generator) -> None
         assert bit_equal(got, torch.stack([warmops.blur_noise(x[v], 1.0, 0.5, seed=3, backend=backend) for v in range(V)]))
 
 
-def test_grad(backend: str, device: str, rng: torch.Generator) -> None:
-    """Per-sample gradients by x and by both levels."""
-    x = randn((V, 1, C, H, W), rng, device=device)
-    levels = [(torch.rand(V, 1, generator=rng, dtype=torch.float64) * 2).to(device) for _ in range(2)]
-
-    def loss(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        out, blurred = warmops.blur_noise(x, alpha, beta, seed=3, scale=0.7, return_blurred=True, backend=backend)
-        return (out**3).sum() + (blurred**2).sum()
-
-    got = vmap(grad(loss, argnums=(0, 1, 2)))(x, *levels)
-    for v in range(V):
-        leaf = [t[v].clone().requires_grad_() for t in (x, *levels)]
-        for part, want in zip(got, torch.autograd.grad(loss(*leaf), leaf), strict=True):
-            torch.testing.assert_close(part[v], want, rtol=1e-12, atol=1e-12)
-
-
 def test_grad_of_vmap(backend: str, device: str, rng: torch.Generator) -> None:
     x = randn((V, N, C, H, W), rng, device=device).requires_grad_()
     sigma = (0.2 + torch.rand(V, N, generator=rng, dtype=torch.float64)).to(device).requires_grad_()
@@ -157,16 +141,6 @@ def test_grad_of_vmap(backend: str, device: str, rng: torch.Generator) -> None:
         torch.autograd.grad(mapped.square().sum(), (x, sigma)), torch.autograd.grad(whole.square().sum(), (x, sigma)), strict=True
     ):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
-
-
-def test_jacobian(backend: str, device: str, rng: torch.Generator) -> None:
-    """Reverse mode by rows gives A itself, which is symmetric."""
-    x = randn((1, 1, 3, 4), rng, device=device)
-    impulses = torch.eye(12, dtype=torch.float64, device=device).reshape(12, 1, 3, 4)
-    want = warmops.blur(impulses, 0.8, backend=backend).reshape(12, 12)
-    jacobian = torch.func.jacrev(lambda x: warmops.blur(x, 0.8, backend=backend))(x).reshape(12, 12)
-    torch.testing.assert_close(jacobian, want, rtol=0, atol=1e-15)
-    torch.testing.assert_close(jacobian, jacobian.T, rtol=0, atol=1e-15)
 
 
 def test_batched_gradients(backend: str, device: str, rng: torch.Generator) -> None:

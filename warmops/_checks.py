@@ -77,7 +77,7 @@ def check_scale(value: Any, x: Tensor) -> Level:
     if value is None:
         return 1.0
     scale = check_number("scale", value, x)
-    if not isinstance(scale, Tensor) and not math.isfinite(scale):
+    if not isinstance(scale, Tensor) and not -math.inf < scale < math.inf:  # also true for NaN; traceable, unlike isfinite
         raise ValueError(f"scale must be finite, got {scale}")
     return scale
 

@@ -106,14 +106,14 @@ def _backward(ctx: Any, grad_out: Tensor | None, grad_blurred: Tensor | None) ->
     if eps is None and drawn and (needs_noise_sigma or needs_scale):
         eps = torch.ops.warmops.normal(x.shape, seed, grad_out.dtype, ctx.backend)
     if needs_noise_sigma and drawn:
-        grads[2] = (scaled * eps).flatten(1).sum(1).to(noise_sigma.dtype)
+        grads[2] = (scaled * eps).sum(dim=tuple(range(1, x.ndim))).to(noise_sigma.dtype)
     if needs_noise:
         grads[4] = per_sample(noise_sigma, scaled) * scaled
     if needs_scale:
         unscaled = torch.ops.warmops.blur(x, blur_sigma, ctx.backend)
         if drawn:
             unscaled = unscaled + per_sample(noise_sigma, unscaled) * eps
-        grads[5] = (grad_out * unscaled).flatten(1).sum(1).to(scale.dtype)
+        grads[5] = (grad_out * unscaled).sum(dim=tuple(range(1, x.ndim))).to(scale.dtype)
     return tuple(grads)
 
 

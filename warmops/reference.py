@@ -82,8 +82,9 @@ def blur_sigma_vjp(x: Tensor, sigma: Tensor, grad: Tensor) -> Tensor:
     lambda_h = (torch.arange(h, device=x.device, dtype=torch.float64) * (math.pi / h)) ** 2
     lambda_w = (torch.arange(w, device=x.device, dtype=torch.float64) * (math.pi / w)) ** 2
     modes = m_h.unsqueeze(2) * m_w.unsqueeze(1) * (lambda_h.unsqueeze(1) + lambda_w)  # [N, H, W]
-    summed = spectrum.reshape(x.shape[0], -1, h, w).sum(dim=1)  # [N, H, W]
-    return -level * (summed * modes).sum(dim=(1, 2))
+    summed = spectrum.sum(dim=tuple(range(1, x.ndim - 2))) if x.ndim > 3 else spectrum  # [N, H, W]
+    # An infinite level has nothing left to blur (infinity times the zero of its modes would be NaN).
+    return torch.where(level.isinf(), 0.0, -level) * (summed * modes).sum(dim=(1, 2))
 
 
 def philox4x32(counter: Tensor, key: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 
@@ -22,7 +23,7 @@ normal_module = importlib.import_module("warmops.triton.normal")
 F32, F64, F16, BF16, U8 = torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8
 HALF = (F16, BF16)
 NAN = float("nan")
-SIZES = [(1, 1), (1, 9), (8, 8), (13, 7), (12, 20), (16, 16), (28, 28), (31, 33), (32, 32), (24, 40)]
+SIZES = [(1, 1), (1, 9), (8, 8), (13, 7), (12, 20), (16, 16), (28, 28), (31, 33), (32, 32)]
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_every_level(size, form, rng):
 
 
 @pytest.mark.parametrize("dtype", [F64, F16, BF16, U8], ids=str)
-@pytest.mark.parametrize("size", [(8, 8), (13, 7), (28, 28), (16, 40)], ids=str)
+@pytest.mark.parametrize("size", [(13, 7), (28, 28), (16, 40)], ids=str)
 def test_every_dtype(size, dtype, form, rng):
     x = images((len(truth.ALPHAS), 1, *size), dtype, rng)
     alphas = torch.tensor(truth.ALPHAS, dtype=F64)
@@ -146,43 +147,43 @@ LAYOUTS = {
 @pytest.mark.parametrize("size", [(8, 16), (9, 7)], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(layout, size, form, rng):
-    x = images((2, 3, *size), F32, rng)
+    x = images((2, 2, *size), F32, rng)
     noise = torch.randn(x.shape, generator=rng)
     alphas = torch.tensor([0.3, 2.0])
     want, want_blurred = run(x, alphas, 0.7, noise=noise)
     place = LAYOUTS[layout]
-    for which in range(4):
+    for which in ((0, 2), (1, 3)):
         tensors = [x, noise, torch.full_like(x, NAN), torch.full_like(x, NAN)]
-        tensors[which] = place(tensors[which])
-        assert torch.equal(tensors[which].nan_to_num(0), [x, noise, 0 * x, 0 * x][which])
+        for i in which:
+            tensors[i] = place(tensors[i])
         backend.blur_noise(tensors[0], alphas, 0.7, None, tensors[1], 1.0, tensors[2], tensors[3])
         assert torch.equal(tensors[2], want) and torch.equal(tensors[3], want_blurred)
 
 
 def test_expanded_and_many_dimensions(form, rng):
     image = images((1, 1, 8, 12), F32, rng)
-    out, blurred = run(image.expand(2, 3, 8, 12), 1.0, 0.5, 3)
-    want, want_blurred = run(image.expand(2, 3, 8, 12).contiguous(), 1.0, 0.5, 3)
+    out, blurred = run(image.expand(2, 2, 8, 12), 1.0, 0.5, 3)
+    want, want_blurred = run(image.expand(2, 2, 8, 12).contiguous(), 1.0, 0.5, 3)
     assert torch.equal(out, want) and torch.equal(blurred, want_blurred)
     # Batch dimensions that no single stride walks: the noise must still follow the logical order.
-    x = images((2, 2, 3, 8, 12), F32, rng)
-    want, _ = run(x, 1.0, 0.5, 3)
+    x = images((1, 2, 3, 8, 12), F32, rng)
+    want, want_blurred = run(x, 1.0, 0.5, 3)
     odd = x.permute(0, 2, 1, 3, 4).contiguous().permute(0, 2, 1, 3, 4)
     assert launch.strides_of(odd, 4) is None
     assert torch.equal(run(odd, 1.0, 0.5, 3)[0], want)
-    assert torch.equal(run(x.view(2, 6, 8, 12), 1.0, 0.5, 3)[0].view(x.shape), want)
-    assert torch.equal(run(x[:, 0, 0], 1.0, 0.0)[1], run(x, 1.0, 0.0)[1][:, 0, 0])
+    assert torch.equal(run(x.view(1, 6, 8, 12), 1.0, 0.5, 3)[0].view(x.shape), want)
+    assert torch.equal(run(x[:, 0, 0], 1.0)[1], want_blurred[:, 0, 0])
 
 
 def test_noise_of_a_sample_is_its_own(form, rng):
-    x = images((5, 2, 8, 8), F32, rng)
-    seeds = torch.tensor([5, -1, 2**62, 5, 0])
+    x = images((3, 2, 8, 8), F32, rng)
+    seeds = torch.tensor([5, -1, 2**62])
     out, _ = run(x, 1.0, 0.5, seeds)
-    for i in range(5):
+    for i in range(3):
         assert torch.equal(run(x[i : i + 1], 1.0, 0.5, seeds[i : i + 1])[0], out[i : i + 1])
     assert torch.equal(run(x, 1.0, 0.5, seeds.repeat_interleave(2)[::2])[0], out)
     last = 2**63 - 1
-    wrapped = torch.tensor([last - 1, last, -(2**63), -(2**63) + 1, -(2**63) + 2])
+    wrapped = torch.tensor([last - 1, last, -(2**63)])
     for seed in (last - 1, last - 1 - 2**64):
         assert torch.equal(run(x, 1.0, 0.5, seed)[0], run(x, 1.0, 0.5, wrapped)[0])
 
@@ -198,6 +199,18 @@ def test_last_line_rounds_each_operation(form, rng):
     assert torch.equal(out, run(x, alphas, beta, noise=noise, scale=scale)[0])
     assert torch.equal(run(x, alphas, 0.3, 11, scale=1.7)[0], torch.tensor(1.7) * (blurred + torch.tensor(0.3) * noise))
     assert torch.equal(run(x, alphas, 0.3, 11, blurred=False)[0], blurred + torch.tensor(0.3) * noise)
+
+
+def test_channels_shared_among_programs(rng, monkeypatch):
+    x = images((2, 3, 8, 8), F32, rng)
+    want = run(x, 1.0, 0.5, 3)
+    for multiprocessors in (132, 1):  # one channel a program; two and one
+        monkeypatch.setattr(launch, "device_properties", lambda _, m=multiprocessors: ((9, 0), m))
+        monkeypatch.setattr(blur_noise_module, "config", lambda *_: dataclasses.replace(config(8, 8, F32, (9, 0)), programs=4))
+        assert all(map(torch.equal, run(x, 1.0, 0.5, 3), want))
+    assert [launch.channels_per_program(*a) for a in ((2, 3, 132, 8), (1024, 3, 132, 1), (256, 3, 132, 4), (2, 3, 1, 4), (1, 7, 1, 2))] == [
+        1, 3, 1, 2, 4,
+    ]  # fmt: skip
 
 
 def test_no_noise_where_beta_is_zero(form, rng):

@@ -95,7 +95,7 @@ def blur_noise_kernel(
     SPLIT: tl.constexpr = (W + 2 * V - 1) // (2 * V) * V
     ALL_H: tl.constexpr = H == 2 * P_H
     ALL_W: tl.constexpr = W == 2 * P_W
-    for i in range(0, count):
+    for i in range(count):
         c = first_channel.to(tl.int64) + i
         # Carried by the loop (the condition always holds), so that the compiler keeps the matrices themselves in
         # registers, and not, through all of the loop, the many times larger operands that the products make of them.

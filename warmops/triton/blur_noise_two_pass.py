@@ -199,8 +199,8 @@ def launch_two_pass(chosen: Config, x: Tensor, step: launch.Step, channel0: int)
     samples, channels = x.shape[0], x[0].numel() // (H * W)
     working = torch.float64 if x.dtype == torch.float64 else torch.float32
     middle = torch.empty((samples * channels, H, W), dtype=working, device=x.device)
-    alpha, alpha_n = step.level_arguments[:2]
-    is_tensor = step.flags["ALPHA_TENSOR"]
+    alpha, alpha_n = step.level_arguments[0], int(step.level_arguments[1])
+    is_tensor = bool(step.flags["ALPHA_TENSOR"])
     table_h = _table(H, x, alpha, alpha_n, is_tensor, working)
     table_w = table_h if H == W else _table(W, x, alpha, alpha_n, is_tensor, working)
     options: dict[str, Any] = {

@@ -29,9 +29,9 @@ def _properties(index: int) -> tuple[tuple[int, int], int]:
 
 
 def device_properties(device: torch.device) -> tuple[tuple[int, int], int]:
-    """Compute capability and number of multiprocessors; those of an H100 in the interpreter."""
+    """Compute capability and number of multiprocessors. In the interpreter few long programs are the fastest."""
     if device.type != "cuda":
-        return (9, 0), 132
+        return (9, 0), 0
     return _properties(torch.cuda.current_device() if device.index is None else device.index)
 
 
