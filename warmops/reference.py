@@ -183,3 +183,41 @@ def blur_noise(
     out.copy_(result)
     if blurred is not None:
         blurred.copy_(z)
+
+
+def sampler_step(
+    x: Tensor,
+    head_b: Tensor | None,
+    head_r: Tensor | None,
+    slope: Tensor | None,
+    coefficients: Sequence[float] | Tensor,
+    out: Tensor,
+    slope_out: Tensor | None,
+) -> None:
+    """The linear form that `warmops.sampler_step` documents, in float64, rounded once."""
+    table = torch.as_tensor(coefficients, dtype=torch.float64, device=x.device).expand(x.shape[0], -1)
+    skip, out_b, out_r, k0, k1, alpha1, k2, k3, alpha2, a, b, g, p, q = (per_sample(c, x) for c in table.unbind(1))
+    state = x.to(torch.float64)
+    x0 = skip * state
+    for factor, head in ((out_b, head_b), (out_r, head_r)):
+        if head is not None:
+            x0 = x0 + factor * head.to(torch.float64)
+
+    h, w = x.shape[-2:]
+    basis_h, basis_w = dct_basis(h, x.device), dct_basis(w, x.device)
+
+    def modes(alpha: Tensor) -> Tensor:
+        """``E(alpha)``, shape ``[N, 1, ..., H, W]``."""
+        along_h, along_w = (multiplier(n, alpha.reshape(-1)) for n in (h, w))
+        return (along_h.unsqueeze(2) * along_w.unsqueeze(1)).reshape(x.shape[0], *[1] * (x.ndim - 3), h, w)
+
+    lambda_h, lambda_w = ((torch.arange(n, device=x.device, dtype=torch.float64) * (math.pi / n)) ** 2 for n in (h, w))
+    eigenvalues = lambda_h.unsqueeze(1) + lambda_w  # [H, W]
+    factors = k0 + k1 * modes(alpha1) + (k2 + k3 * eigenvalues) * modes(alpha2)
+    y = basis_h.T @ (factors * (basis_h @ x0 @ basis_w.T)) @ basis_w
+    y = torch.where((alpha1 == 0) & (alpha2 == 0) & (k3 == 0), (k0 + k1 + k2) * x0, y)
+
+    result = a * state + b * y
+    out.copy_(result if slope is None else result + g * slope.to(torch.float64))
+    if slope_out is not None:
+        slope_out.copy_(p * state + q * y)
