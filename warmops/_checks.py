@@ -16,6 +16,9 @@ from torch import Tensor
 
 IMAGE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.uint8)
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+NUMBER_DTYPES = (*FLOAT_DTYPES, torch.complex64, torch.complex128, torch.complex32)
+_UNSIGNED_DTYPES = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+INTEGER_DTYPES = (torch.bool, torch.int8, torch.int16, torch.int32, torch.int64, *_UNSIGNED_DTYPES)
 SEED_MIN, SEED_MAX = -(2**63), 2**63 - 1
 
 Level = float | Tensor
@@ -38,6 +41,19 @@ def check_images(name: str, x: Any) -> Tensor:
     if x.shape[-1] < 1 or x.shape[-2] < 1:
         raise ValueError(f"{name} must have H >= 1 and W >= 1, got shape {tuple(x.shape)}")
     return x
+
+
+def check_numbers(name: str, x: Any) -> Tensor:
+    """A strided tensor of any shape: floating-point, complex, or integers and bool, which become the default dtype."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    if x.layout is not torch.strided:
+        raise TypeError(f"{name} must be a strided (dense) tensor, got layout {x.layout}")
+    if x.dtype in NUMBER_DTYPES:
+        return x
+    if x.dtype in INTEGER_DTYPES:
+        return x.to(torch.get_default_dtype())
+    raise TypeError(f"{name} must have one of the dtypes {_names(NUMBER_DTYPES + INTEGER_DTYPES)}, got {x.dtype}")
 
 
 def check_number(name: str, value: Any, x: Tensor) -> Level:

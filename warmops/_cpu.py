@@ -41,6 +41,10 @@ def normal(out: Tensor, seed: int | Tensor) -> None:
     _C.normal(_view(out), out.shape, _seed(seed), torch.get_num_threads())
 
 
+def dct(x: Tensor, out: Tensor, axes: tuple[tuple[int, int, float, float, float], ...]) -> None:
+    _C.dct(_view(x), x.shape, _view(out), out.shape, axes, torch.get_num_threads())
+
+
 def blur_noise(
     x: Tensor,
     blur_sigma: float | Tensor,

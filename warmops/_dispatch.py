@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 BACKENDS = ("reference", "cpu", "triton", "cuda")
 _MODULES = {"reference": "warmops.reference", "cpu": "warmops._cpu", "triton": "warmops.triton", "cuda": "warmops._cuda"}
@@ -159,7 +160,7 @@ def launcher(backend: str | None, device: torch.device, op: str) -> Any:
 
 
 def needs_dispatcher(*values: Any) -> bool:
-    """Whether a call has to go through torch's dispatcher: autograd, torch.compile, vmap, fake or subclassed tensors.
+    """Whether a call has to go through torch's dispatcher: autograd in either mode, torch.compile, vmap, fake or subclassed tensors.
 
     Every other call goes straight to the kernel, which saves more than a small image costs.
     """
@@ -168,8 +169,11 @@ def needs_dispatcher(*values: Any) -> bool:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     grad = torch.is_grad_enabled()
+    forward_mode = forward_ad._current_level >= 0
     for value in values:
         if isinstance(value, Tensor):
+            if forward_mode and forward_ad.unpack_dual(value).tangent is not None:
+                return True
             if type(value) is not Tensor and type(value) is not torch.nn.Parameter:
                 return True
             if value.device.type == "meta" or (grad and value.requires_grad):

@@ -4,7 +4,8 @@ Written to be read, not to be fast: everything is computed in float64 from the f
 
 Sources: Hsueh et al., Warm Diffusion, ICLR 2025 (forward process); Rissanen et al., Generative Modelling with
 Inverse Heat Dissipation, ICLR 2023, section 3 (blur as a DCT multiplier); Salmon et al., Parallel random numbers:
-as easy as 1, 2, 3, SC 2011 (Philox4x32-10).
+as easy as 1, 2, 3, SC 2011 (Philox4x32-10); Martucci, Symmetric convolution and the discrete sine and cosine
+transforms, IEEE Transactions on Signal Processing 42(5), 1994 (the eight kernels).
 """
 
 from __future__ import annotations
@@ -183,6 +184,71 @@ def blur_noise(
     out.copy_(result)
     if blurred is not None:
         blurred.copy_(z)
+
+
+def cos_pi(p: Tensor, q: int) -> Tensor:
+    """``cos(pi p / q)`` of integers p in float64, reduced exactly: zeros, ones and symmetries are exact at any size."""
+    p = p % (2 * q)
+    p = torch.minimum(p, 2 * q - p)  # cos is even: 0..q
+    flipped = 2 * p > q  # cos(pi - a) = -cos(a): 0..q/2
+    p = torch.where(flipped, q - p, p)
+    near = torch.cos(p.to(torch.float64) * (math.pi / q))
+    far = torch.sin((q - 2 * p).to(torch.float64) * (math.pi / (2 * q)))  # the better one beyond a quarter of pi
+    value = torch.where(4 * p > q, far, near)
+    return torch.where(flipped, -value, value)
+
+
+def dct_kernel(kind: int, n: int, rows: Tensor, columns: Tensor) -> Tensor:
+    """Rows and columns of a plain kernel, float64: kinds 0 to 3 are cosine I to IV, 4 to 7 sine I to IV.
+
+    rows: ``[R]`` output indices; columns: ``[C]`` input indices. A sine is a cosine a quarter of a turn later.
+    """
+    k, j = rows.unsqueeze(1), columns
+    if kind == 0:
+        return cos_pi(j * k, n - 1)
+    if kind == 4:
+        return cos_pi(2 * (j + 1) * (k + 1) - (n + 1), 2 * (n + 1))
+    if kind in (2, 6):
+        return dct_kernel(kind - 1, n, columns, rows).T
+    if kind == 1:
+        return cos_pi(k * (2 * j + 1), 2 * n)
+    if kind == 3:
+        return cos_pi((2 * k + 1) * (2 * j + 1), 4 * n)
+    if kind == 5:
+        return cos_pi((k + 1) * (2 * j + 1) - n, 2 * n)
+    return cos_pi((2 * k + 1) * (2 * j + 1) - 2 * n, 4 * n)
+
+
+def dct_ends(kind: int, n: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special elements of the input and of the output, which ``ends_in`` and ``ends_out`` multiply."""
+    first_and_last = (0, n - 1)
+    return {0: (first_and_last, first_and_last), 1: ((), (0,)), 2: ((0,), ()), 5: ((), (n - 1,)), 6: ((n - 1,), ())}.get(kind, ((), ()))
+
+
+def dct(x: Tensor, out: Tensor, axes: tuple[tuple[int, int, float, float, float], ...]) -> None:
+    """Write ``scale * D(ends_out) K D(ends_in) x`` along each axis into ``out``; arguments are checked already.
+
+    axes: (dimension, kind, scale, ends_in, ends_out), with the size n of the transform in ``out``; ``x`` is cropped or
+    padded with zeros at the end to that size.
+    """
+    y = x.to(torch.float64)
+    for dim, kind, scale, ends_in, ends_out in axes:
+        n = out.shape[dim]
+        size = min(n, y.shape[dim])  # the rest of the input is cropped, or zeros
+        inputs = y.narrow(dim, 0, size).movedim(dim, -1)
+        columns = torch.arange(size, device=x.device)
+        before, after = dct_ends(kind, n)
+        step = max(1, 2**20 // size)  # rows of the kernel at a time: 8 MB
+        blocks = []
+        for rows in torch.arange(n, device=x.device).split(step):
+            matrix = scale * dct_kernel(kind, n, rows, columns)
+            for end in before:
+                matrix = torch.where(columns == end, ends_in * matrix, matrix)
+            for end in after:
+                matrix = torch.where((rows == end).unsqueeze(1), ends_out * matrix, matrix)
+            blocks.append(inputs @ matrix.T)
+        y = torch.cat(blocks, dim=-1).movedim(-1, dim)
+    out.copy_(y.to(compute_dtype(out.dtype)))
 
 
 def sampler_step(
