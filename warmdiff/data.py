@@ -1,0 +1,255 @@
+"""Training images: one uint8 set in memory or on disk, and the endless stream of batches over it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warmdiff import readers
+
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+
+
+@dataclass
+class ImageSet:
+    """Images of one shape, uint8, read by index.
+
+    Attributes:
+        name: where they come from.
+        shape: ``(C, H, W)``.
+        labels: int64 ``[N]``, or None.
+        classes: number of classes, 0 without labels.
+        skipped: names and faults of the files that were left out.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    count: int
+    fetch: Callable[[Sequence[int]], Tensor]
+    labels: Tensor | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def classes(self) -> int:
+        return 0 if self.labels is None else int(self.labels.max()) + 1
+
+    def read(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Images ``[len(indices), C, H, W]``, uint8."""
+        return self.fetch([int(i) for i in indices])
+
+    def chunks(self, size: int, indices: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """Every image (or those of ``indices``) in order, ``size`` at a time."""
+        everything = range(len(self)) if indices is None else indices
+        for start in range(0, len(everything), size):
+            yield self.read(everything[start : start + size])
+
+
+def in_memory(name: str, images: Any, labels: Any = None, skipped: Sequence[str] = ()) -> ImageSet:
+    """An `ImageSet` over a uint8 array ``[N, C, H, W]``."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images))
+    numbers = None if labels is None else torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+    return ImageSet(name, tuple(pixels.shape[1:]), len(pixels), lambda indices: pixels[indices], numbers, list(skipped))
+
+
+def digits() -> ImageSet:
+    """1,797 hand-written digits of 8x8 with their classes, from UCI (see digits_licence.txt); in the package."""
+    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
+        images = np.rint(file["images"] * (255 / 16)).astype(np.uint8)
+        return in_memory("digits", images, file["labels"])
+
+
+def open_images(
+    source: str,
+    *,
+    size: tuple[int, int] | None = None,
+    gray: bool = False,
+    on_bad: str = "stop",
+    root: str = "data",
+    cache_mb: int = 2048,
+    progress: bool = False,
+) -> ImageSet:
+    """The images of a source, checked before anything else happens.
+
+    Args:
+        source: "digits" (in the package), "cifar10", "cifar100", "mnist" or "fashion-mnist" (through torchvision, downloaded to ``root``), or a
+            path: a folder of images (subfolders are classes), a zip of images (as EDM's, with dataset.json), an ``.npz`` of uint8 "images"
+            and "labels", an IDX file (gzip'd or not) or a folder of them.
+        size: (height, width) to crop and scale image files to; None: they must have one size.
+        gray: read image files with one channel.
+        on_bad: "stop" raises on image files that cannot be read, "skip" leaves them out, counts and names them.
+        root: folder for downloads.
+        cache_mb: files are decoded once and kept up to this size; larger sets are decoded again whenever they are read.
+        progress: show a bar while files are checked.
+
+    Raises:
+        ValueError: the source is not there, not readable, hostile (zip bombs, names outside the archive), empty, or of differing sizes.
+        ImportError: Pillow or torchvision is needed and missing.
+    """
+    if on_bad not in ("stop", "skip"):
+        raise ValueError(f"on_bad must be 'stop' or 'skip', got {on_bad!r}")
+    if source == "digits":
+        return digits()
+    if source.lower().replace("_", "-") in TORCHVISION:
+        return from_torchvision(source, TORCHVISION[source.lower().replace("_", "-")], root)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise ValueError(f"data {source!r} is neither a path that exists nor one of: digits, {', '.join(TORCHVISION)}")
+    if path.suffix == ".npz":
+        return in_memory(source, *readers.read_npz(path))
+    if (path.is_dir() and readers.idx_files(path)) or (path.is_file() and "ubyte" in path.name):
+        return in_memory(source, *readers.read_idx_pair(path))
+    if path.is_dir():
+        return from_files(source, readers.Folder(path), size, gray, on_bad, cache_mb, progress)
+    if path.suffix == ".zip":
+        return from_files(source, readers.Archive(path), size, gray, on_bad, cache_mb, progress)
+    raise ValueError(f"data {source!r} must be a folder, .zip, .npz or IDX file (with 'ubyte' in its name), got a file ending in {path.suffix!r}")
+
+
+def from_torchvision(source: str, name: str, root: str) -> ImageSet:
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
+        raise ImportError(f"data {source!r} is read by torchvision, which does not import here ({error}): pip install torchvision") from None
+    try:
+        found = getattr(datasets, name)(root, train=True, download=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"data {source!r} is not in {root!r} and could not be downloaded ({error}). Without a network: use digits, or put the files of "
+            f"torchvision.datasets.{name} into that folder"
+        ) from None
+    return in_memory(source, readers.as_planes(source, np.asarray(found.data)), np.asarray(found.targets))
+
+
+def from_files(
+    source: str,
+    files: readers.Folder | readers.Archive,
+    size: tuple[int, int] | None,
+    gray: bool,
+    on_bad: str,
+    cache_mb: int,
+    progress: bool,
+) -> ImageSet:
+    """Decodes every file once: what cannot be read is known before training, and what fits stays in memory."""
+    if not files.names:
+        raise ValueError(f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
+    budget, kept, good, bad = cache_mb * 2**20, [], [], []
+    shape: tuple[int, ...] | None = None
+
+    def load(name: str) -> readers.Array | str:
+        try:
+            return readers.decode(files.read(name), size, gray)
+        except (ValueError, OSError) as error:
+            return f"{name}: {error}"
+
+    def load_all(pool: ThreadPoolExecutor) -> Iterator[readers.Array | str]:
+        for start in range(0, len(files.names), 256):  # in blocks, so that decoded images do not pile up
+            yield from pool.map(load, files.names[start : start + 256])
+
+    with ThreadPoolExecutor() as pool:
+        for index, result in enumerate(bar(load_all(pool), len(files.names), progress)):
+            if isinstance(result, str):
+                bad.append(result)
+                continue
+            if shape is not None and result.shape != shape:
+                raise ValueError(
+                    f"{source}: {files.names[index]} is {result.shape[1]} x {result.shape[2]}, {files.names[good[0]]} is "
+                    f"{shape[1]} x {shape[2]} (height x width): give a size"
+                )
+            shape = result.shape
+            good.append(index)
+            budget -= result.nbytes
+            if budget >= 0:
+                kept.append(result)
+            else:
+                kept.clear()
+    summary = f"{source}: {len(bad)} of {len(files.names)} files cannot be read:\n  " + "\n  ".join(bad[:10]) + ("\n  ..." if len(bad) > 10 else "")
+    if bad and (on_bad == "stop" or shape is None):
+        raise ValueError(summary + ("\n(--on-bad skip leaves them out)" if shape is not None else ""))
+    assert shape is not None
+    if bad:
+        warnings.warn(f"skipped: {summary}", stacklevel=3)
+    labels = None if files.labels is None else [files.labels[i] for i in good]
+    if len(kept) == len(good):
+        return in_memory(source, np.stack(kept), labels, bad)
+
+    def fetch(indices: Sequence[int]) -> Tensor:
+        return torch.from_numpy(np.stack([readers.decode(files.read(files.names[good[i]]), size, gray) for i in indices]))
+
+    numbers = None if labels is None else torch.tensor(labels)
+    return ImageSet(source, (shape[0], shape[1], shape[2]), len(good), fetch, numbers, bad)
+
+
+def bar(items: Iterator[Any], total: int, progress: bool) -> Iterator[Any]:
+    if not progress:
+        return items
+    from tqdm import tqdm
+
+    return iter(tqdm(items, total=total, desc="checking images", unit="file", disable=None, leave=False))
+
+
+class Order:
+    """The endless order of images: a fresh permutation of the set in each pass, a function of the seed and the position alone."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self._epoch, self._permutation = -1, torch.empty(0)
+
+    def __call__(self, position: int) -> int:
+        epoch, place = divmod(position, self.count)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._epoch, self._permutation = epoch, torch.randperm(self.count, generator=generator)
+        return int(self._permutation[place])
+
+
+class _Stream(torch.utils.data.Dataset[Any]):
+    """What a DataLoader's worker runs: positions in the stream to images, labels and those positions."""
+
+    def __init__(self, images: ImageSet, seed: int) -> None:
+        self.images, self.order = images, Order(len(images), seed)
+
+    def __getitems__(self, positions: list[int]) -> tuple[Tensor, Tensor | None, Tensor]:
+        indices = [self.order(position) for position in positions]
+        labels = None if self.images.labels is None else self.images.labels[indices]
+        return self.images.read(indices), labels, torch.tensor(positions)
+
+
+def batches(
+    images: ImageSet, seed: int, batch: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+    """This rank's part of each global batch, for ever, from step ``start`` on.
+
+    The global batch of step s holds the positions ``s * batch .. (s + 1) * batch - 1`` of the stream; rank r has the r-th consecutive part. So
+    what is trained on depends neither on the number of processes nor on where a run was resumed.
+
+    Yields:
+        images uint8 ``[batch / world, C, H, W]``, labels int64 ``[batch / world]`` or None, positions int64 ``[batch / world]``.
+    """
+    part = batch // world
+
+    def positions() -> Iterator[list[int]]:
+        step = start
+        while True:
+            first = step * batch + rank * part
+            yield list(range(first, first + part))
+            step += 1
+
+    stream = _Stream(images, seed)
+    if workers == 0:
+        return (stream.__getitems__(part) for part in positions())
+    return iter(torch.utils.data.DataLoader(stream, batch_sampler=positions(), num_workers=workers, collate_fn=_same, pin_memory=torch.cuda.is_available()))
+
+
+def _same(batch: Any) -> Any:
+    return batch

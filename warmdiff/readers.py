@@ -1,0 +1,211 @@
+"""Files of images, from anyone: every reader refuses what is broken or hostile with a ValueError that says what and where.
+
+Nothing is unpickled or extracted to disk. Sizes are checked against what a file claims before memory is taken.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+MAX_IMAGE_BYTES = 2**28  # of one file in an archive, unpacked
+MAX_PIXELS = 2**26  # of one image
+DEFLATE_LIMIT = 1032  # no deflate stream expands by more
+
+Array = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuses names that leave the archive and entries that expand like bombs."""
+    for entry in archive.infolist():
+        parts = PurePosixPath(entry.filename.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in entry.filename:
+            raise ValueError(f"{path}: refused, the entry {entry.filename!r} points outside the archive")
+        if entry.file_size > 2**24 and entry.file_size > 100 * max(entry.compress_size, 1):
+            raise ValueError(
+                f"{path}: refused as a zip bomb, the entry {entry.filename!r} would expand from {entry.compress_size:,} to "
+                f"{entry.file_size:,} bytes"
+            )
+        if entry.flag_bits & 1:
+            raise ValueError(f"{path}: refused, the entry {entry.filename!r} is encrypted")
+
+
+def read_npz(path: Path) -> tuple[Array, Array | None]:
+    """Images uint8 ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]`` under "images" (or first), integer "labels" ``[N]`` if there."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_archive(path, archive)
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file.files)
+            images = file["images" if "images" in names else names[0]]
+            rest = [name for name in names[1:] if name != "images"]
+            key = "labels" if "labels" in names else (rest[0] if rest and "images" not in names else None)
+            labels = None if key is None else file[key]
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: not a usable npz file: {error}") from None
+    except (OSError, EOFError, KeyError, IndexError, MemoryError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a usable npz file (truncated?): {error}") from None
+    return as_planes(path, images), as_labels(path, labels, len(images))
+
+
+def as_planes(path: Path | str, images: Any) -> Array:
+    """uint8 ``[N, C, H, W]`` of what an array file holds."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise ValueError(f"{path}: images must be uint8 [N, H, W], [N, H, W, C] or [N, C, H, W], got {images.dtype} {list(images.shape)}")
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.shape[1] not in (1, 3) or 0 in images.shape:
+        raise ValueError(f"{path}: images must be at least one of 1 or 3 channels, got {list(images.shape)} as [N, C, H, W]")
+    return np.ascontiguousarray(images)
+
+
+def as_labels(path: Path | str, labels: Any, count: int) -> Array | None:
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or (count and labels.min() < 0):
+        raise ValueError(f"{path}: labels must be {count} integers >= 0, one per image, got {labels.dtype} {list(labels.shape)}")
+    return labels.astype(np.int64)
+
+
+def read_idx(path: Path) -> Array:
+    """The array of an IDX file of unsigned bytes (MNIST's format), gzip'd or not."""
+    try:
+        size = path.stat().st_size
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
+                raise ValueError(f"{path}: not an IDX file of unsigned bytes (it starts with {magic.hex() or 'nothing'})")
+            shape = [int.from_bytes(file.read(4), "big") for _ in range(magic[3])]
+            wanted = math.prod(shape)
+            if wanted > size * (DEFLATE_LIMIT if path.suffix == ".gz" else 1):
+                raise ValueError(f"{path}: truncated or hostile, {size:,} bytes cannot hold the {wanted:,} that its header announces")
+            data = file.read(wanted + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    if len(data) != wanted:
+        raise ValueError(f"{path}: truncated or too long, its header announces {wanted:,} bytes of {shape}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def read_idx_pair(path: Path) -> tuple[Array, Array | None]:
+    """Images of an IDX file and the labels of its neighbour of the usual name; of a folder, the training images in it."""
+    if path.is_dir():
+        found = idx_files(path)
+        path = next((file for file in found if "train" in file.name), found[0])
+    images = as_planes(path, read_idx(path))
+    neighbour = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if neighbour == path or not neighbour.exists():
+        return images, None
+    return images, as_labels(neighbour, read_idx(neighbour), len(images))
+
+
+def idx_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if "images" in p.name and "idx3-ubyte" in p.name and p.suffix in ("", ".gz"))
+
+
+def decode(content: bytes, size: tuple[int, int] | None, gray: bool) -> Array:
+    """One image file as uint8 ``[C, H, W]``: upright, on black where transparent; with ``size`` (H, W) cropped around its middle and scaled.
+
+    Raises ValueError for whatever is not a whole 8-bit image of at most 2^26 pixels.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise ImportError("reading image files needs Pillow: pip install pillow") from None
+    if not content:
+        raise ValueError("empty file (0 bytes)")
+    try:
+        image = Image.open(io.BytesIO(content))
+        if math.prod(image.size) > MAX_PIXELS:
+            raise ValueError(f"refused, {image.size[0]} x {image.size[1]} pixels are more than {MAX_PIXELS:,}")
+        image.verify()  # checksums, where the format has them; the object is useless afterwards
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"pixels of mode {image.mode} are not 8-bit: convert the image first")
+        if "A" in image.getbands() or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        image = image.convert("L" if gray else "RGB")
+    except (OSError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a whole image: {error}") from None
+    if size is not None and image.size != (size[1], size[0]):
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels[None] if gray else pixels.transpose(2, 0, 1))
+
+
+class Folder:
+    """The images under a folder; a first-level subfolder is a class if every image lies in one and there are at least two."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        parents = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in self.names]
+        classes = sorted(set(parents))
+        self.labels = [classes.index(parent) for parent in parents] if len(classes) > 1 and "" not in classes else None
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+
+class Archive:
+    """A zip of images; classes from its ``dataset.json`` as StyleGAN and EDM write it: ``{"labels": [[name, class], ..] or null}``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: dict[tuple[int, int], zipfile.ZipFile] = {}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                check_archive(path, archive)
+                sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
+                listed = json.loads(archive.read("dataset.json")).get("labels") if "dataset.json" in sizes else None
+        except (OSError, zipfile.BadZipFile, zlib.error, UnicodeDecodeError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: not a usable zip of images: {error}") from None
+        self.names = sorted(name for name in sizes if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
+        large = [name for name in self.names if sizes[name] > MAX_IMAGE_BYTES]
+        if large:
+            raise ValueError(f"{path}: refused, the entry {large[0]!r} has {sizes[large[0]]:,} bytes, more than {MAX_IMAGE_BYTES:,}")
+        self.labels = labels_of_json(path, self.names, listed)
+
+    def read(self, name: str) -> bytes:
+        key = os.getpid(), threading.get_ident()  # a file position must not be shared, least of all across a fork
+        if key not in self._open:
+            self._open[key] = zipfile.ZipFile(self.path)
+        try:
+            return self._open[key].read(name)
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+            raise ValueError(f"damaged entry: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+
+def labels_of_json(path: Path, names: Sequence[str], listed: Any) -> list[int] | None:
+    if listed is None:
+        return None
+    try:
+        by_name = {str(name): label for name, label in listed}
+    except (TypeError, ValueError):
+        raise ValueError(f"{path}: dataset.json must hold labels as [[name, class], ..] or null") from None
+    missing = [name for name in names if not isinstance(by_name.get(name), int) or by_name[name] < 0]
+    if missing:
+        raise ValueError(f"{path}: dataset.json has no class (an integer >= 0) for {missing[0]!r} ({len(missing)} such images)")
+    return [by_name[name] for name in names]
