@@ -218,7 +218,7 @@ def _(info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    _, head_b, head_r, slope, coefficients, ctx.return_slope, ctx.backend = inputs
+    _, head_b, head_r, _, coefficients, ctx.return_slope, ctx.backend = inputs
     ctx.set_materialize_grads(False)
     ctx.head_dtype = next((h.dtype for h in (head_b, head_r) if h is not None), None)
     ctx.save_for_backward(coefficients)

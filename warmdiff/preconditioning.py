@@ -1,0 +1,156 @@
+"""Two heads with unit-variance inputs, outputs and targets: what the network's raw output means.
+
+A denoiser head predicts ``A x_0`` and a deblurrer head predicts ``(I - A) x_0``; their sum is the clean image.
+Derived as in EDM (Karras et al., NeurIPS 2022, appendix B.6) from the data's variance per mode ``s^2``: with means over
+all modes ``A2 = mean(m^2 s^2)``, ``C = mean(m (1 - m) s^2)``, ``R2 = mean((1 - m)^2 s^2)`` and ``v = A2 + beta^2``,
+
+    c_in = 1 / sqrt(v)
+    head B: c_skip = A2 / v,  c_out = beta sqrt(A2 / v)
+    head R: c_skip = C / v,   c_out = sqrt(R2 - C^2 / v)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from warmdiff.process import BlurNoiseProcess
+from warmdiff.spectrum import DataSpectrum
+
+# Rounding error of 8-bit images in [-1, 1]: a residual smaller than that is not in the data.
+RESIDUAL_FLOOR = 2.0 / 255.0 / math.sqrt(12.0)
+
+
+class Prediction(NamedTuple):
+    """What a denoiser says about the clean image: ``blurred ~ A x_0``, ``residual ~ (I - A) x_0``, each of x's shape."""
+
+    blurred: Tensor
+    residual: Tensor
+
+    @property
+    def denoised(self) -> Tensor:
+        """The clean image: the sum."""
+        return self.blurred + self.residual
+
+
+def _per_image(value: Tensor, x: Tensor) -> Tensor:
+    return value.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Scalings:
+    """Factors of a batch of levels, each ``[N]``; `Preconditioning` computes them."""
+
+    c_in: Tensor
+    c_skip_blurred: Tensor
+    c_out_blurred: Tensor
+    c_skip_residual: Tensor
+    c_out_residual: Tensor
+    c_noise: Tensor
+
+    @property
+    def weight_blurred(self) -> Tensor:
+        """Loss weight of head B: ``1 / c_out^2``."""
+        return self.c_out_blurred**-2
+
+    @property
+    def weight_residual(self) -> Tensor:
+        """Loss weight of head R: ``1 / c_out^2``, and 0 where there is no residual at all (no blur)."""
+        return torch.where(self.c_out_residual > 0, self.c_out_residual**-2, 0.0)
+
+    def predict(self, x: Tensor, heads: Tensor) -> Prediction:
+        """The raw output ``[N, 2C, ...]`` (head B first) of a network that saw ``c_in x`` as a `Prediction`."""
+        head_b, head_r = heads.to(x.dtype).chunk(2, dim=1)
+        return Prediction(
+            _per_image(self.c_skip_blurred, x) * x + _per_image(self.c_out_blurred, x) * head_b,
+            _per_image(self.c_skip_residual, x) * x + _per_image(self.c_out_residual, x) * head_r,
+        )
+
+
+@dataclass(frozen=True)
+class RawPrediction:
+    """A network's raw output with its scalings: a denoiser may return it, and no pass is spent on making a `Prediction`.
+
+    heads: ``[N, 2C, ...]``, head B first; x: the state that the denoiser was given, ``[N, C, ...]``.
+    """
+
+    x: Tensor
+    heads: Tensor
+    scalings: Scalings
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        return self.scalings.predict(self.x, self.heads)
+
+    @property
+    def denoised(self) -> Tensor:
+        return self.prediction.denoised
+
+
+class Preconditioning:
+    """Scalings of the two heads for a process and the spectrum of its data.
+
+    Without blur they are EDM's, with ``sigma_data^2`` the mean variance, and head R is switched off.
+
+    Args:
+        process: the forward process.
+        spectrum: variance of the data per mode, see `DataSpectrum`. Its constant form (0.25 in every mode) is for lack of
+            data only: natural images have almost all their variance in few modes, and from beta = 1 on
+            the scalings of white data are wrong by up to 10 times.
+    """
+
+    def __init__(self, process: BlurNoiseProcess, spectrum: DataSpectrum) -> None:
+        self.process, self.spectrum = process, spectrum
+        variance = spectrum.variance
+        self._variance = variance.reshape(-1, *variance.shape[-2:]).mean(dim=0).to(torch.float64)  # [H, W]
+
+    def moments(self, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``A2, C, R2`` of levels ``[N]``, float64 ``[N]`` each.
+
+        With ``E = e_h e_w`` and ``1 - e = -expm1(..)``, ``1 - E = (1 - e_h) + e_h (1 - e_w)`` is a sum of positive products, so
+        nothing cancels however small the blur, and the means are products of small matrices.
+        """
+        s2 = self._variance.to(beta.device)
+        alpha = self.process.alpha(beta.to(torch.float64))
+        kept, lost = [], []
+        for n in s2.shape:
+            exponent = -0.5 * (alpha.unsqueeze(1) * torch.arange(n, dtype=torch.float64, device=beta.device) * (math.pi / n)) ** 2
+            kept.append(torch.exp(exponent))  # [N, n]
+            lost.append(-torch.expm1(exponent))
+        (e_h, e_w), (l_h, l_w) = kept, lost
+
+        def mean(along_h: Tensor, along_w: Tensor) -> Tensor:
+            return ((along_h @ s2) * along_w).sum(dim=1) / s2.numel()
+
+        one = torch.ones_like(e_w)
+        e2 = mean(e_h**2, e_w**2)
+        blurred_lost = mean(e_h * l_h, e_w) + mean(e_h**2, e_w * l_w)  # E (1 - E)
+        lost2 = mean(l_h**2, one) + 2.0 * mean(e_h * l_h, l_w) + mean(e_h**2, l_w**2)
+        d = self.process.floor
+        if d == 0.0:
+            return e2, blurred_lost, lost2
+        e1, lost1 = mean(e_h, e_w), mean(l_h, one) + mean(e_h, l_w)
+        keep = 1.0 - d
+        return keep**2 * e2 + 2.0 * keep * d * e1 + d**2 * s2.mean(), keep * (keep * blurred_lost + d * lost1), keep**2 * lost2
+
+    def __call__(self, beta: Tensor, dtype: torch.dtype = torch.float32) -> Scalings:
+        """Scalings of levels ``[N]`` (> 0), computed in float64, returned in ``dtype``."""
+        a2, c, r2 = self.moments(beta)
+        noise = self.process.noise(beta.to(torch.float64))
+        v = a2 + noise**2
+        # R2 - C^2 / v >= R2 beta^2 / v (Cauchy-Schwarz): the bound, where the difference has lost its digits.
+        residual = torch.maximum(r2 - c**2 / v, r2 * noise**2 / v).sqrt().clamp(min=RESIDUAL_FLOOR)
+        values = (
+            v.rsqrt(),
+            a2 / v,
+            noise * (a2 / v).sqrt(),
+            c / v,
+            torch.where(r2 > 0, residual, 0.0),
+            0.25 * torch.log(beta.to(torch.float64)),
+        )
+        return Scalings(*(value.to(dtype) for value in values))

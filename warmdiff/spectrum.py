@@ -1,0 +1,164 @@
+"""The data's variance per DCT mode, measured in one pass, kept in a small file, drawn."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warmops import reference
+
+_FORMAT = 1
+
+
+def dct2(x: Tensor) -> Tensor:
+    """Orthonormal 2-D DCT-II of the last two dimensions, in x's dtype."""
+    h, w = (reference.dct_basis(n, x.device).to(x.dtype) for n in x.shape[-2:])
+    return h @ x @ w.T
+
+
+def idct2(u: Tensor) -> Tensor:
+    """Inverse of `dct2`."""
+    h, w = (reference.dct_basis(n, u.device).to(u.dtype) for n in u.shape[-2:])
+    return h.T @ u @ w
+
+
+@dataclass(frozen=True)
+class DataSpectrum:
+    """Mean and variance of every DCT mode of a data set, ``[C, H, W]`` float64, of images in [-1, 1].
+
+    variance: ``s^2`` of each mode of the orthonormal 2-D DCT; its mean over modes is the variance of a pixel.
+    mean: mean of each mode. count: number of images (0 for the constant form).
+    """
+
+    variance: Tensor
+    mean: Tensor
+    count: int
+
+    @classmethod
+    def constant(cls, size: tuple[int, int, int], variance: float = 0.25) -> DataSpectrum:
+        """White data of EDM's variance (sigma_data = 0.5): for lack of data."""
+        return cls(torch.full(size, variance, dtype=torch.float64), torch.zeros(size, dtype=torch.float64), 0)
+
+    @classmethod
+    def measure(cls, batches: Iterable[Tensor]) -> DataSpectrum:
+        """One pass over batches ``[N, C, H, W]``: uint8 (read as ``x / 127.5 - 1``) or floating-point images.
+
+        Raises:
+            TypeError, ValueError: a batch is not images, has another shape than the first or is not finite; no image came.
+        """
+        count, mean, squares = 0, None, None
+        for number, batch in enumerate(batches):
+            where = f"batch {number}"
+            if not isinstance(batch, Tensor) or not (batch.is_floating_point() or batch.dtype == torch.uint8):
+                raise TypeError(f"{where} must be a floating-point or uint8 tensor, got {getattr(batch, 'dtype', type(batch).__name__)}")
+            if batch.ndim != 4 or (mean is not None and batch.shape[1:] != mean.shape):
+                want = "[N, C, H, W]" if mean is None else f"[N, {', '.join(map(str, mean.shape))}]"
+                raise ValueError(f"{where} must have shape {want}, got {list(batch.shape)}")
+            if len(batch) == 0:
+                continue
+            modes = dct2(reference.to_images(batch)).cpu()
+            if not modes.isfinite().all():
+                raise ValueError(f"{where} must be finite, got a NaN or an infinity")
+            # Chan, Golub & LeVeque 1979: means and sums of squares of two parts make those of the whole.
+            n, part = len(modes), modes.mean(dim=0)
+            part_squares = (modes - part).square().sum(dim=0)
+            if mean is None or squares is None:
+                count, mean, squares = n, part, part_squares
+                continue
+            delta, total = part - mean, count + n
+            mean = mean + delta * (n / total)
+            squares = squares + part_squares + delta.square() * (count * n / total)
+            count = total
+        if mean is None or squares is None:
+            raise ValueError("batches must hold at least one image, got none")
+        return cls(squares / count, mean, count)
+
+    # ---- file ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a small npz file; the old file stays whole until the new one is complete."""
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, format=_FORMAT, count=self.count, mean=self.mean.cpu().numpy(), variance=self.variance.cpu().numpy())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DataSpectrum:
+        """Read what `save` wrote; nothing is unpickled.
+
+        Raises:
+            OSError: the file cannot be read. ValueError: it is not a spectrum.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if int(file["format"]) != _FORMAT:
+                    raise ValueError(f"format {int(file['format'])} instead of {_FORMAT}")
+                variance, mean, count = (torch.from_numpy(np.array(file[k])) for k in ("variance", "mean", "count"))
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is not a spectrum of warmdiff: {error}") from error
+        good = variance.dtype == mean.dtype == torch.float64 and variance.ndim == 3 and variance.shape == mean.shape and count.ndim == 0
+        if not (good and variance.isfinite().all() and (variance >= 0).all() and mean.isfinite().all()):
+            raise ValueError(f"{path} is not a spectrum of warmdiff: mean and variance must be finite float64 [C, H, W], variance >= 0")
+        return cls(variance, mean, int(count))
+
+    # ---- picture ----
+
+    def radial(self) -> tuple[Tensor, Tensor]:
+        """Spatial frequency (cycles per pixel) and mean variance of rings of modes, the mode of the mean left out."""
+        h, w = self.variance.shape[-2:]
+        along = [torch.arange(n, dtype=torch.float64) / (2 * n) for n in (h, w)]
+        radius = (along[0].unsqueeze(1) ** 2 + along[1] ** 2).sqrt().flatten()
+        step = 0.5 / max(h, w)
+        ring = (radius / step).round().long()
+        power = self.variance.mean(dim=0).flatten()
+        number = torch.bincount(ring).to(torch.float64)
+        frequency = torch.bincount(ring, weights=radius) / number
+        variance = torch.bincount(ring, weights=power) / number
+        keep = (number > 0) & (torch.arange(len(number)) > 0)
+        return frequency[keep], variance[keep]
+
+    def slope(self) -> float:
+        """Exponent of the power law that fits best: of ``log variance`` against ``log frequency``, over `radial` rings up to 1/2."""
+        frequency, variance = self.radial()
+        use = (frequency <= 0.5) & (variance > 0)
+        if int(use.sum()) < 2:
+            return math.nan
+        x, y = frequency[use].log(), variance[use].log()
+        x = x - x.mean()
+        return float((x * (y - y.mean())).sum() / (x * x).sum())
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw variance against frequency, with the fitted power law (needs matplotlib)."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("DataSpectrum.plot needs matplotlib: pip install matplotlib") from error
+        frequency, variance = self.radial()
+        slope = self.slope()
+        axes: Any = Figure(figsize=(6, 4), layout="constrained").subplots()
+        axes.loglog(frequency, variance, "o", markersize=3, label="data")
+        if math.isfinite(slope):
+            use = (frequency <= 0.5) & (variance > 0)
+            level = (variance[use].log() - slope * frequency[use].log()).mean()
+            axes.loglog(frequency, torch.exp(level) * frequency**slope, label=f"fit: frequency^{slope:.2f}")
+        axes.set(xlabel="spatial frequency (cycles per pixel)", ylabel="variance per mode", title=f"{self.count} images")
+        axes.legend()
+        axes.figure.savefig(path)
