@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -59,6 +60,15 @@ def blur(x: Tensor, sigma: float | Tensor) -> np.ndarray:
     spectrum = scipy.fft.dctn(images, type=2, norm="ortho", axes=(-2, -1))
     spectrum *= np.swapaxes(multiplier(h, level[..., 0]), -2, -1) * multiplier(w, level[..., 0])
     return scipy.fft.idctn(spectrum, type=2, norm="ortho", axes=(-2, -1))
+
+
+def dct(function: str, x: Tensor, **arguments: Any) -> np.ndarray:
+    """scipy.fft's function of that name, in long double; complex tensors part by part."""
+    transform = getattr(scipy.fft, function)
+    if x.is_complex():
+        parts = torch.view_as_real(x.detach().resolve_conj()).movedim(-1, 0)
+        return np.stack([transform(numpy_of(part), **arguments) for part in parts], axis=-1)
+    return transform(numpy_of(x), **arguments)
 
 
 def philox4x32(counter: Sequence[np.ndarray | int], key: Sequence[np.ndarray | int]) -> np.ndarray:

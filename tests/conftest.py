@@ -65,3 +65,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 def normal_backend(request: pytest.FixtureRequest) -> str:
     """Each backend that draws noise on ``device``."""
     return available(request.param)
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def dct_backend(request: pytest.FixtureRequest) -> str:
+    """Each backend that has the DCT on ``device``."""
+    return available(request.param)

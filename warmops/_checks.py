@@ -179,8 +179,10 @@ def check_no_overlap(name: str, t: Tensor, other_name: str, other: Tensor) -> No
 
 
 def check_out(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor that a kernel may write: right shape, dtype and device, no two elements at one address."""
+    """A tensor that a kernel may write: right shape, dtype and device, no two elements at one address, as it is in memory."""
     out = check_like(name, value, shape, dtype, device)
+    if out.is_neg() or out.is_conj():
+        raise ValueError(f"{name} must not be a lazily negated or conjugated view (of a conjugate's imaginary part, for example)")
     expected = 1
     for stride, size in sorted(zip(out.stride(), out.shape, strict=True)):
         if size > 1 and stride < expected:

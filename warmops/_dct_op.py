@@ -112,17 +112,21 @@ def _fitted(x: Tensor, dims: Sequence[int], sizes: Sequence[int]) -> Tensor:
 def _recorded(
     function: str,
     x: Tensor,
-    type: Any,
+    type: Any,  # noqa: A002
     n: Any,
     dim: Any,
     norm: Any,
     orthogonalize: Any,
     several: bool,
-    backend: str | None,  # noqa: A002
+    out: Any,
+    backend: str | None,
 ) -> Tensor:
     of = transform(function, type, norm, orthogonalize)
     dims, sizes = (several_axes if several else one_axis)(x.shape, n, dim)
-    resized("s" if several else "n", of.kind, x.shape, dims, sizes)
+    shape = resized("s" if several else "n", of.kind, x.shape, dims, sizes)
+    if out is not None:
+        _checks.check_out("out", out, shape, x.dtype, x.device)
+        raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
     x = _fitted(x, dims, sizes)
     run = _registered if torch.compiler.is_compiling() else _apply
     return run(x, list(dims), *of, backend)
@@ -144,9 +148,7 @@ def call(
     check_backend(backend)
     x = _checks.check_numbers("x", x)
     if needs_dispatcher(x, out):
-        if out is not None:
-            raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        return _recorded(function, x, type, n, dim, norm, orthogonalize, several, backend)
+        return _recorded(function, x, type, n, dim, norm, orthogonalize, several, out, backend)
     if several:  # as tuples, which can be remembered
         n, dim = (value if value is None else integers(name, value) for name, value in (("s", n), ("dim", dim)))
     try:

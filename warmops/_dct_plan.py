@@ -168,12 +168,12 @@ def axes(of: Transform, shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[
 def plan(
     function: str,
     shape: tuple[int, ...],
-    type: Any,
+    type: Any,  # noqa: A002
     n: Any,
     dim: Any,
     norm: Any,
     orthogonalize: Any,
-    several: bool,  # noqa: A002
+    several: bool,
 ) -> Plan:
     """Everything about a call that does not depend on the tensor's values; remembered, since it costs more than a small kernel."""
     of = transform(function, type, norm, orthogonalize)

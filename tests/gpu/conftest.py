@@ -38,3 +38,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 def normal_backend(request: pytest.FixtureRequest) -> str:
     """Each backend that draws noise on CUDA tensors."""
     return available(request.param)
+
+
+@pytest.fixture(params=["reference", "cuda"])
+def dct_backend(request: pytest.FixtureRequest) -> str:
+    """Each backend that has the DCT on CUDA tensors."""
+    return available(request.param)
