@@ -109,14 +109,14 @@ class Preconditioning:
         variance = spectrum.variance
         self._variance = variance.reshape(-1, *variance.shape[-2:]).mean(dim=0).to(torch.float64)  # [H, W]
 
-    def moments(self, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``A2, C, R2`` of levels ``[N]``, float64 ``[N]`` each.
+    def moments(self, beta: Tensor, alpha: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """``A2, C, R2`` of levels ``[N]``, float64 ``[N]`` each; alpha as in a call.
 
         With ``E = e_h e_w`` and ``1 - e = -expm1(..)``, ``1 - E = (1 - e_h) + e_h (1 - e_w)`` is a sum of positive products, so
         nothing cancels however small the blur, and the means are products of small matrices.
         """
         s2 = self._variance.to(beta.device)
-        alpha = self.process.alpha(beta.to(torch.float64))
+        alpha = self.process.alpha(beta.to(torch.float64)) if alpha is None else alpha.to(torch.float64)
         kept, lost = [], []
         for n in s2.shape:
             exponent = -0.5 * (alpha.unsqueeze(1) * torch.arange(n, dtype=torch.float64, device=beta.device) * (math.pi / n)) ** 2
@@ -138,9 +138,12 @@ class Preconditioning:
         keep = 1.0 - d
         return keep**2 * e2 + 2.0 * keep * d * e1 + d**2 * s2.mean(), keep * (keep * blurred_lost + d * lost1), keep**2 * lost2
 
-    def __call__(self, beta: Tensor, dtype: torch.dtype = torch.float32) -> Scalings:
-        """Scalings of levels ``[N]`` (> 0), computed in float64, returned in ``dtype``."""
-        a2, c, r2 = self.moments(beta)
+    def __call__(self, beta: Tensor, dtype: torch.dtype = torch.float32, alpha: Tensor | None = None) -> Scalings:
+        """Scalings of levels ``[N]`` (> 0), computed in float64, returned in ``dtype``.
+
+        alpha: blur levels ``[N]`` other than the process's, for training over a range of blur-to-noise ratios.
+        """
+        a2, c, r2 = self.moments(beta, alpha)
         noise = self.process.noise(beta.to(torch.float64))
         v = a2 + noise**2
         # R2 - C^2 / v >= R2 beta^2 / v (Cauchy-Schwarz): the bound, where the difference has lost its digits.
