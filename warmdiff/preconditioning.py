@@ -38,10 +38,6 @@ class Prediction(NamedTuple):
         return self.blurred + self.residual
 
 
-def _per_image(value: Tensor, x: Tensor) -> Tensor:
-    return value.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-
-
 @dataclass(frozen=True)
 class Scalings:
     """Factors of a batch of levels, each ``[N]``; `Preconditioning` computes them."""
@@ -65,11 +61,10 @@ class Scalings:
 
     def predict(self, x: Tensor, heads: Tensor) -> Prediction:
         """The raw output ``[N, 2C, ...]`` (head B first) of a network that saw ``c_in x`` as a `Prediction`."""
+        factors = (self.c_skip_blurred, self.c_out_blurred, self.c_skip_residual, self.c_out_residual)
+        skip_b, out_b, skip_r, out_r = (f.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) for f in factors)
         head_b, head_r = heads.to(x.dtype).chunk(2, dim=1)
-        return Prediction(
-            _per_image(self.c_skip_blurred, x) * x + _per_image(self.c_out_blurred, x) * head_b,
-            _per_image(self.c_skip_residual, x) * x + _per_image(self.c_out_residual, x) * head_r,
-        )
+        return Prediction(skip_b * x + out_b * head_b, skip_r * x + out_r * head_r)
 
 
 @dataclass(frozen=True)
@@ -99,61 +94,48 @@ class Preconditioning:
 
     Args:
         process: the forward process.
-        spectrum: variance of the data per mode, see `DataSpectrum`. Its constant form (0.25 in every mode) is for lack of
-            data only: natural images have almost all their variance in few modes, and from beta = 1 on
-            the scalings of white data are wrong by up to 10 times.
+        spectrum: variance of the data per mode. `DataSpectrum.constant` (0.25 in every mode) is for lack of data only: natural
+            images have most of their variance in few modes, and from beta = 1 on the scalings of white data are wrong by
+            up to 10 times.
     """
 
     def __init__(self, process: BlurNoiseProcess, spectrum: DataSpectrum) -> None:
         self.process, self.spectrum = process, spectrum
-        variance = spectrum.variance
-        self._variance = variance.reshape(-1, *variance.shape[-2:]).mean(dim=0).to(torch.float64)  # [H, W]
+        self._variance = spectrum.variance.to(torch.float64).mean(dim=0)  # [H, W]
 
-    def moments(self, beta: Tensor, alpha: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """``A2, C, R2`` of levels ``[N]``, float64 ``[N]`` each; alpha as in a call.
+    def moments(self, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``A2, C, R2`` at blur levels ``[N]``: float64, ``[N]`` each.
 
-        With ``E = e_h e_w`` and ``1 - e = -expm1(..)``, ``1 - E = (1 - e_h) + e_h (1 - e_w)`` is a sum of positive products, so
-        nothing cancels however small the blur, and the means are products of small matrices.
+        With ``E = e_h e_w`` and ``1 - e`` from expm1, ``1 - E = (1 - e_h) + e_h (1 - e_w)`` has positive terms only: nothing cancels
+        however small the blur, and the means over all modes are products of small matrices.
         """
-        s2 = self._variance.to(beta.device)
-        alpha = self.process.alpha(beta.to(torch.float64)) if alpha is None else alpha.to(torch.float64)
-        kept, lost = [], []
-        for n in s2.shape:
-            exponent = -0.5 * (alpha.unsqueeze(1) * torch.arange(n, dtype=torch.float64, device=beta.device) * (math.pi / n)) ** 2
-            kept.append(torch.exp(exponent))  # [N, n]
-            lost.append(-torch.expm1(exponent))
-        (e_h, e_w), (l_h, l_w) = kept, lost
+        s2 = self._variance.to(alpha.device)
+        exponents = [
+            -0.5 * (alpha.to(torch.float64).unsqueeze(1) * torch.arange(n, device=alpha.device) * (math.pi / n)) ** 2 for n in s2.shape
+        ]
+        (e_h, e_w), (l_h, l_w) = [e.exp() for e in exponents], [-e.expm1() for e in exponents]  # kept and lost, [N, H] and [N, W]
 
         def mean(along_h: Tensor, along_w: Tensor) -> Tensor:
             return ((along_h @ s2) * along_w).sum(dim=1) / s2.numel()
 
-        one = torch.ones_like(e_w)
-        e2 = mean(e_h**2, e_w**2)
-        blurred_lost = mean(e_h * l_h, e_w) + mean(e_h**2, e_w * l_w)  # E (1 - E)
+        one, keep, d = torch.ones_like(e_w), 1.0 - self.process.floor, self.process.floor
+        kept2 = mean(e_h**2, e_w**2)
+        both = mean(e_h * l_h, e_w) + mean(e_h**2, e_w * l_w)
         lost2 = mean(l_h**2, one) + 2.0 * mean(e_h * l_h, l_w) + mean(e_h**2, l_w**2)
-        d = self.process.floor
-        if d == 0.0:
-            return e2, blurred_lost, lost2
-        e1, lost1 = mean(e_h, e_w), mean(l_h, one) + mean(e_h, l_w)
-        keep = 1.0 - d
-        return keep**2 * e2 + 2.0 * keep * d * e1 + d**2 * s2.mean(), keep * (keep * blurred_lost + d * lost1), keep**2 * lost2
+        kept, lost = mean(e_h, e_w), mean(l_h, one) + mean(e_h, l_w)
+        return keep**2 * kept2 + 2.0 * keep * d * kept + d**2 * s2.mean(), keep**2 * both + keep * d * lost, keep**2 * lost2
 
-    def __call__(self, beta: Tensor, dtype: torch.dtype = torch.float32, alpha: Tensor | None = None) -> Scalings:
+    def __call__(self, beta: Tensor, alpha: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Scalings:
         """Scalings of levels ``[N]`` (> 0), computed in float64, returned in ``dtype``.
 
-        alpha: blur levels ``[N]`` other than the process's, for training over a range of blur-to-noise ratios.
+        alpha: blur levels ``[N]``, where they are not those of the process (training with many blur-to-noise ratios).
         """
-        a2, c, r2 = self.moments(beta, alpha)
-        noise = self.process.noise(beta.to(torch.float64))
+        beta = beta.to(torch.float64)
+        a2, c, r2 = self.moments(self.process.alpha(beta) if alpha is None else alpha)
+        noise = self.process.noise(beta)
         v = a2 + noise**2
-        # R2 - C^2 / v >= R2 beta^2 / v (Cauchy-Schwarz): the bound, where the difference has lost its digits.
+        # R2 - C^2 / v >= R2 noise^2 / v (Cauchy-Schwarz): that bound, where the difference has lost its digits.
         residual = torch.maximum(r2 - c**2 / v, r2 * noise**2 / v).sqrt().clamp(min=RESIDUAL_FLOOR)
-        values = (
-            v.rsqrt(),
-            a2 / v,
-            noise * (a2 / v).sqrt(),
-            c / v,
-            torch.where(r2 > 0, residual, 0.0),
-            0.25 * torch.log(beta.to(torch.float64)),
-        )
+        out_r = torch.where(r2 > 0, residual, 0.0)
+        values = (v.rsqrt(), a2 / v, noise * (a2 / v).sqrt(), c / v, out_r, 0.25 * torch.log(beta))
         return Scalings(*(value.to(dtype) for value in values))

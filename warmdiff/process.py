@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,22 +13,17 @@ from torch import Tensor
 import warmops
 
 AlphaOfBeta = Callable[[Tensor], Tensor]
+Level = TypeVar("Level", float, Tensor)
 _GRID = 1024  # levels at which a free alpha(beta) is checked
-_DATA_SCALE = 0.5  # standard deviation of images in [-1, 1] [Karras et al., EDM]
 
 
-def _finite(name: str, value: Any, low: float, *, above: bool = False) -> float:
+def _number(name: str, value: Any, *, zero: bool = False) -> float:
+    """A finite float above 0 (or 0)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")
-    if not (value > low if above else value >= low) or math.isinf(value):
-        raise ValueError(f"{name} must be finite and {'>' if above else '>='} {low:g}, got {value}")
+    if not (0 < value < math.inf or (zero and value == 0)):
+        raise ValueError(f"{name} must be finite and {'>= 0' if zero else '> 0'}, got {value}")
     return float(value)
-
-
-def eigenvalues(size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
-    """``lambda_ij = pi^2 (i^2 / H^2 + j^2 / W^2)`` of the modes of an image, float64 ``[H, W]``."""
-    along = [(torch.arange(n, dtype=torch.float64, device=device) * (math.pi / n)) ** 2 for n in size]
-    return along[0].unsqueeze(1) + along[1]
 
 
 @dataclass(frozen=True)
@@ -66,16 +61,14 @@ class BlurNoiseProcess:
         if sum(v is not None for v in (self.bnr, self.blur, self.constant_noise)) != 1:
             raise ValueError("exactly one of bnr, blur and constant_noise must be given (pass bnr=None with the others)")
         if self.bnr is not None:
-            _finite("bnr", self.bnr, 0.0)
+            _number("bnr", self.bnr, zero=True)
         if self.constant_noise is not None:
-            _finite("constant_noise", self.constant_noise, 0.0, above=True)
-        _finite("sigma_min", self.sigma_min, 0.0, above=True)
-        _finite("sigma_max", self.sigma_max, 0.0)
-        if not self.sigma_min < self.sigma_max:
+            _number("constant_noise", self.constant_noise)
+        if not _number("sigma_min", self.sigma_min) < _number("sigma_max", self.sigma_max):
             raise ValueError(f"sigma_min must be < sigma_max, got {self.sigma_min} and {self.sigma_max}")
-        if isinstance(self.rho, bool) or not isinstance(self.rho, (int, float)) or not self.rho > 0:
-            raise ValueError(f"rho must be > 0, got {self.rho}")
-        if not 0.0 <= _finite("floor", self.floor, 0.0) < 1.0:
+        if self.rho != math.inf:
+            _number("rho", self.rho)
+        if not _number("floor", self.floor, zero=True) < 1.0:
             raise ValueError(f"floor must be in [0, 1), got {self.floor}")
         if self.blur is not None:
             self._check_blur()
@@ -84,35 +77,35 @@ class BlurNoiseProcess:
         if not callable(self.blur):
             raise TypeError(f"blur must be a function alpha(beta), got {type(self.blur).__name__}")
         levels = torch.logspace(math.log10(self.sigma_min), math.log10(self.sigma_max), _GRID, dtype=torch.float64)
-        alpha = self.alpha(levels)
+        alpha = self.blur(levels)
         if not isinstance(alpha, Tensor) or alpha.shape != levels.shape:
             raise ValueError(f"blur must return a tensor of the shape of its levels {tuple(levels.shape)}, got {alpha!r}")
-        for text, bad in (("finite and >= 0", ~((alpha >= 0) & alpha.isfinite())), ("non-decreasing", alpha.diff() < 0)):
+        for wanted, bad in (("finite and >= 0", ~((alpha >= 0) & alpha.isfinite())), ("non-decreasing", alpha.diff() < 0)):
             if bad.any():
                 i = int(bad.nonzero()[0])
-                at = ", ".join(f"alpha({levels[j]:.6g}) = {alpha[j]:.6g}" for j in (i, i + 1) if j < _GRID)
-                raise ValueError(f"blur must be {text} in [sigma_min, sigma_max], got {at}")
-        self.alpha_rate(self.sigma_max)
+                found = ", ".join(f"alpha({levels[j]:.6g}) = {alpha[j]:.6g}" for j in (i, i + 1) if j < _GRID)
+                raise ValueError(f"blur must be {wanted} in [sigma_min, sigma_max], got {found}")
+        self.alpha_rate(self.sigma_max)  # raises if there is no derivative
 
     # ---- presets ----
 
     @classmethod
     def hot(cls, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> BlurNoiseProcess:
-        """Noise only: EDM [Karras et al., NeurIPS 2022] exactly."""
+        """Noise only: exactly EDM [Karras et al., NeurIPS 2022]."""
         return cls(0.0, sigma_min, sigma_max, rho)
 
     @classmethod
     def warm(cls, bnr: float = 0.5, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> BlurNoiseProcess:
-        """``alpha = bnr * beta`` [Hsueh et al., ICLR 2025]; 0.5 was best there on CIFAR-10."""
+        """``alpha = bnr * beta`` [Hsueh et al., ICLR 2025]."""
         return cls(bnr, sigma_min, sigma_max, rho)
 
     @classmethod
     def cold(cls, blur_min: float = 0.5, blur_max: float = 24.0, noise: float = 0.002) -> BlurNoiseProcess:
         """Blur only [Bansal et al., Cold Diffusion, 2022], with the least noise that its sampler needs.
 
-        Some noise has to stay: a frequency that the blur removed comes back out of it and from nowhere else, and with
-        none the sampler is the same for every seed. The default lies just below the rounding of 8-bit
-        images in [-1, 1] (2/255/sqrt(12) = 0.0023). Levels are alpha in pixels, spaced by equal factors.
+        What the blur removed is made again from the noise, and from nothing else: without noise there is one image for each
+        blurred one. The default lies just below the rounding error of 8-bit images in [-1, 1] (2 / 255 / sqrt(12) = 0.0023).
+        Levels are alpha in pixels, spaced by equal factors; the number of steps has to grow like ln(1 / noise).
         """
         return cls(None, blur_min, blur_max, math.inf, constant_noise=noise)
 
@@ -120,8 +113,8 @@ class BlurNoiseProcess:
     def ihdm(cls, blur_min: float = 0.5, blur_max: float = 24.0, noise: float = 0.01) -> BlurNoiseProcess:
         """Inverse heat dissipation [Rissanen et al., ICLR 2023]: ``x = A x_0 + noise eps``, blur spaced by equal factors.
 
-        The defaults are the paper's for CIFAR-10 with data in [0, 1]; for data in [-1, 1] the same noise is 0.02.
-        Levels are alpha in pixels (heat time ``alpha^2 / 2``). Samplers that are that paper's: ``"ancestral"``.
+        The defaults are the paper's for CIFAR-10 in [0, 1]; in [-1, 1] the same noise is 0.02. Levels are alpha in pixels
+        (heat time ``alpha^2 / 2``).
         """
         return cls(None, blur_min, blur_max, math.inf, constant_noise=noise)
 
@@ -129,15 +122,14 @@ class BlurNoiseProcess:
     def blurring_diffusion(cls, blur_max: float = 20.0, floor: float = 0.001, logsnr: float = 10.0, rho: float = 7.0) -> BlurNoiseProcess:
         """Blurring Diffusion Models [Hoogeboom & Salimans, ICLR 2023, appendix A], divided by its signal scale a(t).
 
-        Time t in [0, 1] has ``alpha = blur_max sin^2(pi t / 2)`` and ``beta = tan(theta)``, theta linear in t between the
-        angles of ``exp(-logsnr / 2)`` and ``exp(logsnr / 2)``; logsnr is a log-SNR, so beta is in [0.0067, 148] by default.
+        ``alpha = blur_max sin^2(pi t / 2)`` and ``beta = tan(theta)``, where theta goes linearly in t from ``atan(exp(-logsnr / 2))``
+        to ``atan(exp(logsnr / 2))``: with the default, beta is in [0.0067, 148].
         """
-        low = math.atan(math.exp(-0.5 * _finite("logsnr", logsnr, 0.0, above=True)))
-        span = math.pi / 2 - 2 * low
-        _finite("blur_max", blur_max, 0.0)
+        low = math.atan(math.exp(-0.5 * _number("logsnr", logsnr)))
+        _number("blur_max", blur_max, zero=True)
 
         def blur(beta: Tensor) -> Tensor:
-            t = ((torch.atan(beta) - low) / span).clamp(0.0, 1.0)
+            t = ((torch.atan(beta) - low) / (0.5 * math.pi - 2.0 * low)).clamp(0.0, 1.0)
             return blur_max * torch.sin(0.5 * math.pi * t) ** 2
 
         return cls(None, math.exp(-0.5 * logsnr), math.exp(0.5 * logsnr), rho, blur=blur, floor=floor)
@@ -146,45 +138,33 @@ class BlurNoiseProcess:
     def free(
         cls, alpha: AlphaOfBeta, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, floor: float = 0.0
     ) -> BlurNoiseProcess:
-        """Any non-decreasing ``alpha(beta)``: a function of a float64 tensor of levels, made of differentiable torch operations."""
+        """Any non-decreasing ``alpha(beta)``, made of differentiable torch operations on a float64 tensor of levels."""
         return cls(None, sigma_min, sigma_max, rho, blur=alpha, floor=floor)
 
     # ---- levels ----
 
-    @overload
-    def alpha(self, beta: float) -> float: ...
-    @overload
-    def alpha(self, beta: Tensor) -> Tensor: ...
-    def alpha(self, beta: float | Tensor) -> float | Tensor:
-        """Blur in pixels at a level; a float or a tensor like ``beta``."""
+    def alpha(self, beta: Level) -> Level:
+        """Blur in pixels at a level: a float, or a tensor like ``beta``."""
         if self.constant_noise is not None:
             return beta
-        if self.bnr is not None:
+        if self.blur is None:
             return self.bnr * beta
-        assert self.blur is not None
-        if not isinstance(beta, Tensor):
-            return 0.0 if beta == 0 else float(self.blur(torch.tensor(beta, dtype=torch.float64)))
-        return torch.where(beta == 0, 0.0, self.blur(beta.to(torch.float64))).to(beta.dtype)
+        if isinstance(beta, Tensor):
+            return torch.where(beta == 0, 0.0, self.blur(beta.to(torch.float64))).to(beta.dtype)
+        return 0.0 if beta == 0 else float(self.blur(torch.tensor(beta, dtype=torch.float64)))
 
     def alpha_rate(self, beta: float) -> float:
         """``d alpha / d level`` at a level > 0."""
-        if self.constant_noise is not None:
-            return 1.0
-        if self.bnr is not None:
-            return self.bnr
-        assert self.blur is not None
+        if self.blur is None:
+            return 1.0 if self.bnr is None else self.bnr
         with torch.enable_grad():
             level = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
             value = self.blur(level)
             if not value.requires_grad:
-                raise ValueError("blur must be made of differentiable torch operations: its result does not depend on its argument")
+                raise ValueError("blur must be made of differentiable torch operations, got a result that does not depend on the level")
             return float(torch.autograd.grad(value, level)[0])
 
-    @overload
-    def noise(self, beta: float) -> float: ...
-    @overload
-    def noise(self, beta: Tensor) -> Tensor: ...
-    def noise(self, beta: float | Tensor) -> float | Tensor:
+    def noise(self, beta: Level) -> Level:
         """Standard deviation of the noise at a level: the level itself, or the constant of `cold` and `ihdm` (0 at level 0)."""
         if self.constant_noise is None:
             return beta
@@ -192,46 +172,39 @@ class BlurNoiseProcess:
             return torch.where(beta == 0, 0.0, self.constant_noise).to(beta.dtype)
         return 0.0 if beta == 0 else self.constant_noise
 
-    def betas(self, steps: int, device: torch.device | str = "cpu") -> Tensor:
+    def betas(self, steps: int) -> Tensor:
         """A schedule of ``steps`` steps: float64 ``[steps + 1]``, from sigma_max to sigma_min, then 0 [EDM, equation 5]."""
         if isinstance(steps, bool) or not isinstance(steps, int):
             raise TypeError(f"steps must be an int, got {type(steps).__name__}")
         if steps < 2:
-            raise ValueError(f"steps must be >= 2 (one step has no smallest level), got {steps}")
+            raise ValueError(f"steps must be >= 2, got {steps}")
         along = torch.linspace(0.0, 1.0, steps, dtype=torch.float64)
-        if math.isinf(self.rho):
-            levels = torch.exp((1 - along) * math.log(self.sigma_max) + along * math.log(self.sigma_min))
+        if self.rho == math.inf:
+            levels = self.sigma_max * (self.sigma_min / self.sigma_max) ** along
         else:
             high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
             levels = (high + along * (low - high)) ** self.rho
-        levels[0], levels[-1] = self.sigma_max, self.sigma_min  # not sigma_max rounded twice
-        return torch.cat([levels, levels.new_zeros(1)]).to(device)
-
-    @property
-    def forgets(self) -> bool:
-        """Whether nothing but noise is left at sigma_max, so that sampling can start from noise."""
-        return self.noise(self.sigma_max) >= 10 * _DATA_SCALE
+        levels[0], levels[-1] = self.sigma_max, self.sigma_min  # the very numbers, unrounded
+        return torch.cat([levels, levels.new_zeros(1)])
 
     # ---- images ----
 
-    def multipliers(self, beta: float | Tensor, size: tuple[int, int]) -> Tensor:
-        """``m`` of each mode: float64 ``[H, W]`` for a float, ``[N, H, W]`` for levels ``[N]``."""
-        level = torch.as_tensor(beta, dtype=torch.float64)
-        alpha = self.alpha(level)[..., None, None]
-        decay = torch.exp(-0.5 * alpha**2 * eigenvalues(size, level.device))
-        return (1.0 - self.floor) * decay + self.floor
+    def multipliers(self, beta: Level, size: tuple[int, int]) -> Tensor:
+        """``m`` of each mode of an image ``[H, W]``, float64: ``[H, W]`` for a float, ``[N, H, W]`` for levels ``[N]``."""
+        alpha = self.alpha(torch.as_tensor(beta, dtype=torch.float64))[..., None, None]
+        return (1.0 - self.floor) * torch.exp(-0.5 * alpha**2 * eigenvalues(size, alpha.device)) + self.floor
 
     def transition(self, beta: float, beta_next: float, size: tuple[int, int]) -> Tensor:
-        """``m(beta_next) / m(beta)`` of each mode, float64 ``[H, W]``, for ``beta_next >= beta``: what a further blur leaves."""
+        """``m(beta_next) / m(beta)`` of each mode, float64 ``[H, W]``, for ``beta_next >= beta``: what the further blur leaves."""
         if self.floor > 0:
             return self.multipliers(beta_next, size) / self.multipliers(beta, size)
-        # One exponential: both multipliers are zero in most modes when the blur is strong.
+        # One exponential: under strong blur both multipliers are zero in most modes.
         return torch.exp(-0.5 * (self.alpha(beta_next) ** 2 - self.alpha(beta) ** 2) * eigenvalues(size))
 
     def degrade(
         self,
         x0: Tensor,
-        beta: float | Tensor,
+        beta: Level,
         *,
         seed: int | Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -246,15 +219,27 @@ class BlurNoiseProcess:
             seed, generator, noise, backend: as in `warmops.blur_noise`.
 
         Raises:
-            TypeError, ValueError: as `warmops.blur_noise`, which names alpha ``blur_sigma`` and the noise ``noise_sigma``.
+            TypeError, ValueError: as `warmops.blur_noise`, where alpha is ``blur_sigma`` and the noise ``noise_sigma``.
         """
-        given = {"seed": seed, "generator": generator, "noise": noise, "return_blurred": True, "backend": backend}
-        alpha, sigma = self.alpha(beta), self.noise(beta)
-        if self.floor == 0.0:
-            x_t, blurred = warmops.blur_noise(x0, alpha, sigma, **given)
-            return x_t, blurred
-        # (1 - d) (A x0 + sigma / (1 - d) eps) + d x0
         keep = 1.0 - self.floor
-        x_t, blurred = warmops.blur_noise(x0, alpha, sigma / keep, scale=keep, **given)
-        kept = self.floor * (x0 if x0.is_floating_point() else x0 / 127.5 - 1.0)
+        x_t, blurred = warmops.blur_noise(
+            x0,
+            self.alpha(beta),
+            self.noise(beta) / keep,
+            seed=seed,
+            generator=generator,
+            noise=noise,
+            scale=keep,
+            return_blurred=True,
+            backend=backend,
+        )
+        if self.floor == 0.0:
+            return x_t, blurred
+        kept = self.floor * (x0 if x0.is_floating_point() else x0 / 127.5 - 1.0)  # the part that no blur reaches
         return x_t + kept, keep * blurred + kept
+
+
+def eigenvalues(size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    """``lambda_ij = pi^2 (i^2 / H^2 + j^2 / W^2)`` of the modes of an image, float64 ``[H, W]``."""
+    along = [(torch.arange(n, dtype=torch.float64, device=device) * (math.pi / n)) ** 2 for n in size]
+    return along[0].unsqueeze(1) + along[1]

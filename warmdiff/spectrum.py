@@ -14,21 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from warmops import reference
+import warmops
 
 _FORMAT = 1
-
-
-def dct2(x: Tensor) -> Tensor:
-    """Orthonormal 2-D DCT-II of the last two dimensions, in x's dtype."""
-    h, w = (reference.dct_basis(n, x.device).to(x.dtype) for n in x.shape[-2:])
-    return h @ x @ w.T
-
-
-def idct2(u: Tensor) -> Tensor:
-    """Inverse of `dct2`."""
-    h, w = (reference.dct_basis(n, u.device).to(u.dtype) for n in u.shape[-2:])
-    return h.T @ u @ w
 
 
 @dataclass(frozen=True)
@@ -49,13 +37,13 @@ class DataSpectrum:
         return cls(torch.full(size, variance, dtype=torch.float64), torch.zeros(size, dtype=torch.float64), 0)
 
     @classmethod
-    def measure(cls, batches: Iterable[Tensor]) -> DataSpectrum:
+    def measure(cls, batches: Iterable[Tensor], backend: str | None = None) -> DataSpectrum:
         """One pass over batches ``[N, C, H, W]``: uint8 (read as ``x / 127.5 - 1``) or floating-point images.
 
         Raises:
             TypeError, ValueError: a batch is not images, has another shape than the first or is not finite; no image came.
         """
-        count, mean, squares = 0, None, None
+        count, mean, squares = 0, None, torch.zeros((), dtype=torch.float64)
         for number, batch in enumerate(batches):
             where = f"batch {number}"
             if not isinstance(batch, Tensor) or not (batch.is_floating_point() or batch.dtype == torch.uint8):
@@ -65,20 +53,17 @@ class DataSpectrum:
                 raise ValueError(f"{where} must have shape {want}, got {list(batch.shape)}")
             if len(batch) == 0:
                 continue
-            modes = dct2(reference.to_images(batch)).cpu()
+            images = batch.double() if batch.is_floating_point() else (batch / 127.5 - 1.0).double()
+            modes = warmops.dct2(images, norm="ortho", backend=backend).cpu()
             if not modes.isfinite().all():
                 raise ValueError(f"{where} must be finite, got a NaN or an infinity")
-            # Chan, Golub & LeVeque 1979: means and sums of squares of two parts make those of the whole.
+            # Means and sums of squares of two parts make those of the whole (Chan, Golub & LeVeque, 1979).
             n, part = len(modes), modes.mean(dim=0)
-            part_squares = (modes - part).square().sum(dim=0)
-            if mean is None or squares is None:
-                count, mean, squares = n, part, part_squares
-                continue
+            mean = torch.zeros_like(part) if mean is None else mean
             delta, total = part - mean, count + n
-            mean = mean + delta * (n / total)
-            squares = squares + part_squares + delta.square() * (count * n / total)
-            count = total
-        if mean is None or squares is None:
+            squares = squares + (modes - part).square().sum(dim=0) + delta.square() * (count * n / total)
+            mean, count = mean + delta * (n / total), total
+        if mean is None:
             raise ValueError("batches must hold at least one image, got none")
         return cls(squares / count, mean, count)
 
