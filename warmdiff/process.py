@@ -147,8 +147,9 @@ class BlurNoiseProcess:
         """Blur in pixels at a level: a float, or a tensor like ``beta``."""
         if self.constant_noise is not None:
             return beta
-        if self.blur is None:
+        if self.bnr is not None:
             return self.bnr * beta
+        assert self.blur is not None
         if isinstance(beta, Tensor):
             return torch.where(beta == 0, 0.0, self.blur(beta.to(torch.float64))).to(beta.dtype)
         return 0.0 if beta == 0 else float(self.blur(torch.tensor(beta, dtype=torch.float64)))

@@ -24,7 +24,7 @@ Every method is one linear form, and that form is all that a backend implements.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,121 +33,9 @@ from warmops import _checks
 from warmops._checks import Level
 from warmops._dispatch import check_backend, launcher, needs_dispatcher
 from warmops._registration import fold_vmap, per_sample
+from warmops._sampler_levels import METHODS, Coefficients, coefficients
 
-METHODS = ("ddim", "euler", "heun")
 Pair = tuple[Level, Level]
-
-
-class Coefficients(NamedTuple):
-    """The linear form that a backend evaluates, see the top of this file. Floats, or tensors ``[N]``."""
-
-    skip: Any
-    out_b: Any
-    out_r: Any
-    k0: Any
-    k1: Any
-    alpha1: Any
-    k2: Any
-    k3: Any
-    alpha2: Any
-    a: Any
-    b: Any
-    g: Any
-    p: Any
-    q: Any
-
-
-def _choose(condition: Any, yes: Any, no: Any) -> Any:
-    return torch.where(condition, yes, no) if isinstance(condition, Tensor) else yes if condition else no
-
-
-def _sqrt(value: Any) -> Any:
-    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
-
-
-def _update(method: str, ends: tuple[Any, Any, Any, Any], alpha_rate: Any, eta: Any, floor: Any) -> dict[str, Any]:
-    """The coefficients k0 .. q of a method; all levels are floats, or all are float64 tensors ``[N]``."""
-    alpha, beta, alpha_next, beta_next = ends
-    zero = 0.0 * beta
-    if method == "ddim":
-        # u_s = c u_t + (m_s - c m_t) x0 with m = (1 - d) E + d
-        carry = _sqrt(beta_next * beta_next - eta * eta) / beta
-        multiplier = {"k0": floor * (1.0 - carry), "k1": 1.0 - floor + zero, "alpha1": alpha_next, "k2": (floor - 1.0) * carry, "k3": zero}
-        return {**multiplier, "alpha2": alpha, "a": carry, "b": zero + 1.0, "g": zero, "p": zero, "q": zero}
-    # Time is beta, or alpha where beta stands still: dx/dt = beta'/beta (x - M x0) + M' x0, M' = -(1 - d) lambda alpha alpha' E.
-    moving = beta_next != beta
-    h = _choose(moving, beta_next - beta, alpha_next - alpha)
-    if alpha_rate is None:
-        alpha_rate = (alpha_next - alpha) / h
-    here_alpha, here_beta = (alpha_next, beta_next) if method == "heun" else (alpha, beta)
-    p = _choose(moving, 1.0 / here_beta, zero)
-    half = 0.5 * h if method == "heun" else h
-    return {
-        **{"k0": floor * p, "k1": zero, "alpha1": zero, "k2": (1.0 - floor) * p, "k3": (1.0 - floor) * here_alpha * alpha_rate},
-        **{"alpha2": here_alpha, "a": 1.0 + half * p, "b": -half, "g": -half if method == "heun" else zero, "p": p, "q": zero - 1.0},
-    }
-
-
-def _check_levels(method: str, levels: dict[str, Any], x: Tensor) -> None:
-    """The order of the levels, and the bounds of eta and floor. Values inside GPU tensors are not read."""
-    rules = {
-        "beta must be > 0": lambda v: v["beta"] > 0,
-        "beta_next must be >= 0": lambda v: v["beta_next"] >= 0,
-        "alpha_next must be >= 0": lambda v: v["alpha_next"] >= 0,
-        "beta must be finite and >= beta_next": lambda v: (v["beta"] >= v["beta_next"]) & (v["beta"] < math.inf),
-        "alpha must be finite and >= alpha_next": lambda v: (v["alpha"] >= v["alpha_next"]) & (v["alpha"] < math.inf),
-        "eta must be in [0, beta_next]": lambda v: (v["eta"] >= 0) & (v["eta"] <= v["beta_next"]),
-        "floor must be in [0, 1]": lambda v: (v["floor"] >= 0) & (v["floor"] <= 1),
-    }
-    if method != "ddim":
-        rules["alpha_next and beta_next must not both equal alpha and beta"] = lambda v: (
-            (v["beta"] > v["beta_next"]) | (v["alpha"] > v["alpha_next"])
-        )
-    if method == "heun":
-        rules["beta_next must be > 0 for method 'heun'"] = lambda v: v["beta_next"] > 0
-    if levels["alpha_rate"] is not None:
-        rules["alpha_rate must be finite"] = lambda v: (v["alpha_rate"] > -math.inf) & (v["alpha_rate"] < math.inf)
-    for text, rule in rules.items():
-        verdict = rule(levels)
-        if isinstance(verdict, Tensor):
-            bad = (~verdict).nonzero()
-            if not len(bad):
-                continue
-            sample = int(bad[0])
-            values = {n: float(v[sample] if isinstance(v, Tensor) else v) for n, v in levels.items() if v is not None}
-            where = f" for sample {sample}"
-        elif verdict:
-            continue
-        else:
-            values, where = {n: v for n, v in levels.items() if v is not None}, ""
-        named = [name for name in values if name in text.replace(",", " ").split()]
-        raise ValueError(f"{text}, got {', '.join(f'{name} {values[name]}' for name in named)}{where}")
-
-
-def _readable(value: Any) -> bool:
-    """Whether looking at a level's values waits for no GPU and breaks no trace."""
-    return not isinstance(value, Tensor) or (value.device.type == "cpu" and not needs_dispatcher(value))
-
-
-def _coefficients(method: str, levels: dict[str, Any], factors: dict[str, Any], x: Tensor, as_tensor: bool) -> Any:
-    """`Coefficients` of checked arguments: a tuple of floats, or a float64 tensor ``[N, 14]``."""
-    if all(_readable(v) for v in levels.values()):
-        _check_levels(method, levels, x)
-    values = {**levels, **factors}
-    if as_tensor or any(isinstance(v, Tensor) for v in values.values()):
-        n = x.shape[0]
-        values = {
-            name: v.to(torch.float64)
-            if isinstance(v, Tensor)
-            else None
-            if v is None
-            else torch.full((n,), v, dtype=torch.float64, device=x.device)
-            for name, v in values.items()
-        }
-    ends = (values["alpha"], values["beta"], values["alpha_next"], values["beta_next"])
-    update = _update(method, ends, values["alpha_rate"], values["eta"], values["floor"])
-    result = Coefficients(skip=values["skip"], out_b=values["out_b"], out_r=values["out_r"], **update)
-    return torch.stack(tuple(result), dim=1) if isinstance(result.a, Tensor) else result
 
 
 # ---- the linear form as a torch operator ----
@@ -400,11 +288,11 @@ def sampler_step(
     result, slope_out = _check_outputs(out, return_slope, x)
 
     dispatched = needs_dispatcher(x, head_b, head_r, slope, result, slope_out, *levels.values(), *factors.values())
-    coefficients = _coefficients(method, levels, factors, x, dispatched)
+    table = coefficients(method, levels, factors, x, dispatched)
     if dispatched:
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        result, slope_out = torch.ops.warmops.sampler_step(x, head_b, head_r, slope, coefficients, return_slope, backend)
+        result, slope_out = torch.ops.warmops.sampler_step(x, head_b, head_r, slope, table, return_slope, backend)
         return (result, slope_out) if return_slope else result
     if out is not None:
         named = (("x", x), ("heads", head_b), ("heads", head_r), ("slope", slope))
@@ -417,5 +305,5 @@ def sampler_step(
     else:
         result, slope_out = torch.empty_like(x), torch.empty_like(x) if return_slope else None
     assert result is not None
-    _launch(x, head_b, head_r, slope, coefficients, result, slope_out, backend)
+    _launch(x, head_b, head_r, slope, table, result, slope_out, backend)
     return (result, slope_out) if return_slope else result

@@ -1,0 +1,120 @@
+"""The levels of a sampler's step: their checks, and the coefficients of the linear form that a backend evaluates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from warmops._dispatch import needs_dispatcher
+
+METHODS = ("ddim", "euler", "heun")
+
+
+class Coefficients(NamedTuple):
+    """The linear form that a backend evaluates, see the top of sampler_step.py. Floats, or tensors ``[N]``."""
+
+    skip: Any
+    out_b: Any
+    out_r: Any
+    k0: Any
+    k1: Any
+    alpha1: Any
+    k2: Any
+    k3: Any
+    alpha2: Any
+    a: Any
+    b: Any
+    g: Any
+    p: Any
+    q: Any
+
+
+def _choose(condition: Any, yes: Any, no: Any) -> Any:
+    return torch.where(condition, yes, no) if isinstance(condition, Tensor) else yes if condition else no
+
+
+def _sqrt(value: Any) -> Any:
+    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
+
+
+def _update(method: str, alpha: Any, beta: Any, alpha_next: Any, beta_next: Any, alpha_rate: Any, eta: Any, floor: Any) -> tuple[Any, ...]:
+    """The coefficients k0 .. q of a method, from floats or from float64 tensors ``[N]``."""
+    keep = 1.0 - floor
+    if method == "ddim":
+        # c u + (m_next - c m) x0, with m = (1 - d) E + d
+        c = _sqrt(beta_next * beta_next - eta * eta) / beta
+        return floor * (1.0 - c), keep, alpha_next, -keep * c, 0.0, alpha, c, 1.0, 0.0, 0.0, 0.0
+    # dx/dt = beta'/beta (x - M x0) + M' x0, M' = -(1 - d) lambda alpha alpha' E; t is beta, or alpha where beta stands still.
+    moving = beta_next != beta
+    h = _choose(moving, beta_next - beta, alpha_next - alpha)
+    if alpha_rate is None:
+        alpha_rate = (alpha_next - alpha) / h
+    if method == "heun":  # evaluated at the step's end: x + h/2 (dx/dt - slope)
+        alpha, beta, h = alpha_next, beta_next, 0.5 * h
+    p = _choose(moving, 1.0 / beta, 0.0 * beta)
+    g = -h if method == "heun" else 0.0
+    return floor * p, 0.0, 0.0, keep * p, keep * alpha * alpha_rate, alpha, 1.0 + h * p, -h, g, p, -1.0
+
+
+def _check_levels(method: str, levels: dict[str, Any]) -> None:
+    """The order of the levels, and the bounds of eta and floor. Values inside GPU tensors are not read."""
+    rules: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "beta must be > 0": lambda v: v["beta"] > 0,
+        "beta_next must be >= 0": lambda v: v["beta_next"] >= 0,
+        "alpha_next must be >= 0": lambda v: v["alpha_next"] >= 0,
+        "beta must be finite and >= beta_next": lambda v: (v["beta"] >= v["beta_next"]) & (v["beta"] < math.inf),
+        "alpha must be finite and >= alpha_next": lambda v: (v["alpha"] >= v["alpha_next"]) & (v["alpha"] < math.inf),
+        "eta must be in [0, beta_next]": lambda v: (v["eta"] >= 0) & (v["eta"] <= v["beta_next"]),
+        "floor must be in [0, 1]": lambda v: (v["floor"] >= 0) & (v["floor"] <= 1),
+    }
+    if method != "ddim":
+        rules["alpha_next and beta_next must not both equal alpha and beta"] = lambda v: (
+            (v["beta"] > v["beta_next"]) | (v["alpha"] > v["alpha_next"])
+        )
+    if method == "heun":
+        rules["beta_next must be > 0 for method 'heun'"] = lambda v: v["beta_next"] > 0
+    if levels["alpha_rate"] is not None:
+        rules["alpha_rate must be finite"] = lambda v: (v["alpha_rate"] > -math.inf) & (v["alpha_rate"] < math.inf)
+    for text, rule in rules.items():
+        verdict = rule(levels)
+        if isinstance(verdict, Tensor):
+            bad = (~verdict).nonzero()
+            if not len(bad):
+                continue
+            sample = int(bad[0])
+            values = {n: float(v[sample] if isinstance(v, Tensor) else v) for n, v in levels.items() if v is not None}
+            where = f" for sample {sample}"
+        elif verdict:
+            continue
+        else:
+            values, where = {n: v for n, v in levels.items() if v is not None}, ""
+        named = [name for name in values if name in text.replace(",", " ").split()]
+        raise ValueError(f"{text}, got {', '.join(f'{name} {values[name]}' for name in named)}{where}")
+
+
+def _readable(value: Any) -> bool:
+    """Whether looking at a level's values waits for no GPU and breaks no trace."""
+    return not isinstance(value, Tensor) or (value.device.type == "cpu" and not needs_dispatcher(value))
+
+
+def coefficients(method: str, levels: dict[str, Any], factors: dict[str, Any], x: Tensor, as_tensor: bool) -> Any:
+    """`Coefficients` of checked arguments: a tuple of floats, or a float64 tensor ``[N, 14]``."""
+    if all(_readable(v) for v in levels.values()):
+        _check_levels(method, levels)
+    if any(isinstance(v, Tensor) for v in levels.values()):
+        levels = {name: v if v is None else _column(v, x) for name, v in levels.items()}
+    result = Coefficients(**factors, **dict(zip(Coefficients._fields[len(factors) :], _update(method, **levels), strict=True)))
+    if not as_tensor and not any(isinstance(v, Tensor) for v in result):
+        return result
+    return torch.stack([_column(v, x) for v in result], dim=1)
+
+
+def _column(value: Any, x: Tensor) -> Tensor:
+    """A number as float64 ``[N]``."""
+    if isinstance(value, Tensor):
+        return value.to(torch.float64)
+    return torch.full((x.shape[0],), value, dtype=torch.float64, device=x.device)
