@@ -1,0 +1,219 @@
+"""A network with its preconditioning: what samplers call."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from warmdiff import checkpoint
+from warmdiff.config import TrainConfig, config_from
+from warmdiff.network import NetworkConfig, WarmNet
+from warmdiff.preconditioning import Prediction, Preconditioning, RawPrediction
+from warmdiff.process import BlurNoiseProcess
+from warmdiff.sampling import generate
+from warmdiff.spectrum import DataSpectrum
+
+
+class Denoiser(nn.Module):
+    """``denoiser(x_t, beta)`` gives the `Prediction` of the blurred image and of the missing detail.
+
+    Attributes:
+        net: the raw `WarmNet`.
+        config: the `TrainConfig` of its run.
+        process, spectrum: the forward process and the data's spectrum that it was trained with.
+        shape: ``(C, H, W)`` of its images. classes: number of classes, 0 for none.
+    """
+
+    def __init__(self, net: WarmNet, config: TrainConfig, spectrum: DataSpectrum) -> None:
+        super().__init__()
+        self.net, self.config, self.spectrum = net, config, spectrum
+        self.process = process_of(config)
+        self.preconditioning = Preconditioning(self.process, spectrum)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.spectrum.variance.shape
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        return self.net.config.classes
+
+    def raw(self, x: Tensor, beta: float | Tensor, labels: Tensor | None = None) -> RawPrediction:
+        """The heads before they are scaled: the same prediction for samplers that scale in their own pass. Arguments as `forward`."""
+        if x.ndim != 4 or x.shape[1] != self.shape[0]:
+            raise ValueError(f"x must be [N, {self.shape[0]}, H, W], got {list(x.shape)}")
+        level = torch.as_tensor(beta, device=x.device, dtype=torch.float64).expand(x.shape[0])
+        scalings = self.preconditioning(level)
+        heads = run_network(
+            self.net,
+            scalings.c_in.to(x.dtype).view(-1, 1, 1, 1) * x,
+            scalings.c_noise,
+            blur_coordinate(self.process.alpha(level)) if self.net.config.blur_input else None,
+            None if labels is None else one_hot(labels.to(x.device), self.classes),
+            None,
+            self.config,
+        )
+        return RawPrediction(x, heads, scalings)
+
+    def forward(self, x: Tensor, beta: float | Tensor, labels: Tensor | None = None) -> Prediction:
+        """Predicts the clean image, in x's dtype (the network computes in float32, or in the run's precision).
+
+        Args:
+            x: ``[N, C, H, W]``, images at level beta.
+            beta: noise level, > 0, a float or ``[N]``.
+            labels: int64 ``[N]`` classes, -1 for none; None: no class for any of them.
+
+        Raises:
+            ValueError: x has another number of channels, or a label is not a class of the network.
+        """
+        return self.raw(x, beta, labels).prediction
+
+    def at_bnr(self, bnr: float) -> Denoiser:
+        """The same network for another blur-to-noise ratio, if it was trained for a range of them.
+
+        Raises:
+            ValueError: it was not, or bnr is outside of that range.
+        """
+        low, high = self.config.bnr, self.config.bnr_max
+        if high is None or not low <= bnr <= high:
+            raise ValueError(f"bnr must be {low if high is None else f'in [{low}, {high}]'}, what the network was trained for, got {bnr}")
+        other = copy.copy(self)
+        other.process = process_of(self.config, bnr)
+        other.preconditioning = Preconditioning(other.process, self.spectrum)
+        return other
+
+
+def process_of(config: TrainConfig, bnr: float | None = None) -> BlurNoiseProcess:
+    return BlurNoiseProcess(config.bnr if bnr is None else bnr, sigma_min=config.sigma_min, sigma_max=config.sigma_max)
+
+
+def blur_coordinate(alpha: Tensor) -> Tensor:
+    """The network's coordinate of a blur level: ``asinh(100 alpha) / 4``, logarithmic from a hundredth of a pixel on, 0 without blur."""
+    return (torch.asinh(100 * alpha) / 4).float()
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Rows ``[N, classes]``, float32; zeros for the label -1."""
+    if classes == 0:
+        raise ValueError("labels must be None: the network was trained without classes")
+    if labels.ndim != 1 or labels.is_floating_point() or (len(labels) and (labels.min() < -1 or labels.max() >= classes)):
+        raise ValueError(f"labels must be integers [N] in 0..{classes - 1}, or -1 for no class, got {labels.dtype} {labels.tolist()[:16]}")
+    return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
+
+
+def run_network(
+    net: nn.Module, x: Tensor, noise: Tensor, blur: Tensor | None, labels: Tensor | None, augment: Tensor | None, config: TrainConfig
+) -> Tensor:
+    """One call of the network, in the run's precision and memory layout."""
+    x = x.float()
+    if config.channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    half = torch.autocast(x.device.type, torch.bfloat16) if config.precision == "bf16" else contextlib.nullcontext()
+    with half:
+        return net(x, noise.float(), blur, labels, augment)
+
+
+def network_of(config: TrainConfig, channels: int, classes: int) -> NetworkConfig:
+    """The network's config with what data and process decide filled in."""
+    return replace(
+        config.network,
+        image_channels=channels,
+        classes=classes if config.conditional else 0,
+        augment=config.augment > 0,
+        blur_input=config.bnr_max is not None,
+    )
+
+
+def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "ema") -> Denoiser:
+    """A trained denoiser, ready for `warmdiff.sample`.
+
+    Args:
+        path: the folder of a run (its newest good checkpoint is taken) or one checkpoint file.
+        device: where its weights go.
+        weights: "ema", the averaged weights, or "net", the last ones.
+
+    Raises:
+        FileNotFoundError: nothing is there. ValueError: it is damaged, or not a checkpoint of this package (pickled files are refused).
+    """
+    if weights not in ("ema", "net"):
+        raise ValueError(f"weights must be 'ema' or 'net', got {weights!r}")
+    path = Path(path)
+    if path.is_dir():
+        found = checkpoint.newest(path / "checkpoints")
+        if found is None:
+            raise FileNotFoundError(f"no usable checkpoint in {path / 'checkpoints'}")
+        path, tensors, state = found
+    else:
+        tensors, state = checkpoint.load(path)
+    denoiser = restore(path, tensors, state, weights)
+    return denoiser.to(device).eval().requires_grad_(False)
+
+
+def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, object], weights: str) -> Denoiser:
+    """A denoiser of a checkpoint's contents, which nobody vouches for: names and shapes are compared before memory is taken."""
+    try:
+        config = config_from(state["config"])
+        spectrum = DataSpectrum(tensors["spectrum.variance"], tensors["spectrum.mean"], int(state["spectrum_count"]))  # type: ignore[call-overload]
+        classes = int(state["classes"])  # type: ignore[call-overload]
+        channels = spectrum.variance.shape[0]
+        with torch.device("meta"):
+            net = WarmNet(network_of(config, channels, classes))
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{path}: its description of the network is not usable: {error}") from None
+    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    given = {name.removeprefix(weights + "."): tensor for name, tensor in tensors.items() if name.startswith(weights + ".")}
+    if {name: tensor.shape for name, tensor in given.items()} != wanted:
+        odd = next(iter(set(given) ^ set(wanted)), None) or next(name for name in wanted if given[name].shape != wanted[name])
+        raise ValueError(f"{path}: its weights do not fit its config: {odd!r} is missing, unknown or of another shape")
+    net = WarmNet(net.config)
+    net.load_state_dict(given)
+    if config.channels_last:
+        net = net.to(memory_format=torch.channels_last)
+    return Denoiser(net, config, spectrum)
+
+
+def sample_images(
+    denoiser: Denoiser,
+    n: int,
+    *,
+    seed: int = 0,
+    labels: Tensor | None = None,
+    batch: int | None = None,
+    done: Callable[[int], None] = lambda count: None,
+    **options: Any,
+) -> Tensor:
+    """``n`` images ``[N, C, H, W]`` in about [-1, 1], on the CPU; image i has seed ``seed + i``.
+
+    Args:
+        labels: int64 ``[N]`` classes (-1: none), or None.
+        batch: images at once, which changes them by rounding at most; default: as many as have 2^18 pixels.
+        done: called after each batch with the number of its images.
+        options: sampler, steps, churn, .. of `warmdiff.sample`.
+
+    Raises:
+        ValueError: labels or options are wrong.
+    """
+    device = next(denoiser.net.parameters()).device
+    if labels is not None and labels.shape != (n,):
+        raise ValueError(f"labels must be one for each of {n} images, got {list(labels.shape)}")
+    size = batch or max(1, 2**18 // math.prod(denoiser.shape[1:]))
+    parts = []
+    for start in range(0, n, size):
+        count = min(size, n - start)
+        some = None if labels is None else labels[start : start + count].to(device)
+        part = generate(
+            lambda x, beta, some=some: denoiser.raw(x, beta, some),  # type: ignore[misc]
+            (count, *denoiser.shape), process=denoiser.process, seed=seed + start, device=device, **options,
+        )  # fmt: skip
+        parts.append(part.float().cpu())
+        done(count)
+    return torch.cat(parts) if parts else torch.empty(0, *denoiser.shape)

@@ -1,0 +1,96 @@
+"""The loss of both heads, from one pass of the forward process."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import warmops
+from warmdiff.augment import augment
+from warmdiff.config import TrainConfig
+from warmdiff.denoiser import blur_coordinate, one_hot, process_of, run_network
+from warmdiff.preconditioning import Preconditioning
+from warmdiff.randomness import normals, seeds, uniforms
+from warmdiff.spectrum import DataSpectrum
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What is random about images at positions of the stream, float64 ``[N]`` on the CPU: noise level, blur level, and a number in [0, 1]."""
+
+    beta: Tensor
+    alpha: Tensor
+    label_chance: Tensor
+
+
+def draw_levels(config: TrainConfig, positions: Tensor) -> Levels:
+    """``ln beta ~ N(level_mean, level_std^2)`` [EDM, table 1]; alpha = bnr beta, ln bnr uniform over a range if there is one."""
+    chance = uniforms(config.seed, "levels", positions, 2)
+    beta = torch.exp(config.level_mean + config.level_std * normals(config.seed, "beta", positions, 1)[:, 0])
+    ratio = torch.full_like(beta, config.bnr)
+    if config.bnr_max is not None:
+        ratio = config.bnr * (config.bnr_max / config.bnr) ** chance[:, 1]
+    return Levels(beta, ratio * beta, chance[:, 0])
+
+
+class TwoHeadLoss:
+    """Weighted squared errors of both heads: each image's are means over its elements of ``|error|^2 / c_out^2``.
+
+    The network sees ``c_in x_t`` and its heads are compared with ``(target - c_skip x_t) / c_out``, which is the same and loses no digits at
+    small levels. ``x_t``, scaled, and the first target ``A x_0`` come from one call of `warmops.blur_noise`.
+    """
+
+    def __init__(self, config: TrainConfig, spectrum: DataSpectrum, classes: int) -> None:
+        self.config, self.classes = config, classes if config.conditional else 0
+        self.preconditioning = Preconditioning(process_of(config), spectrum)
+
+    def __call__(self, net: nn.Module, images: Tensor, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of the blurred image and of the residual, float32 ``[N]`` each.
+
+        Args:
+            net: a `WarmNet`, possibly compiled or wrapped for several processes.
+            images: uint8 ``[N, C, H, W]`` on the network's device.
+            labels: int64 ``[N]``, or None.
+            positions: int64 ``[N]``, places in the stream of images, which decide all random numbers.
+        """
+        config, device = self.config, images.device
+        levels = draw_levels(config, positions)
+        scalings = self.preconditioning(levels.beta.to(device), alpha=levels.alpha.to(device))
+        x0 = images.float() / 127.5 - 1.0
+        told = None
+        if config.augment > 0:
+            x0, told = augment(x0, config.augment, config.seed, positions)
+        x_in, blurred = warmops.blur_noise(
+            x0,
+            levels.alpha.to(device),
+            levels.beta.to(device),
+            seed=seeds(config.seed, "noise", positions).to(device),
+            scale=scalings.c_in,
+            return_blurred=True,
+        )
+        classes = None
+        if self.classes:
+            hidden = torch.full_like(positions, -1)
+            shown = hidden if labels is None else torch.where(levels.label_chance < config.label_dropout, hidden, labels.cpu())
+            classes = one_hot(shown, self.classes).to(device)
+        blur = blur_coordinate(levels.alpha.to(device)) if config.bnr_max is not None else None
+        heads = run_network(net, x_in, scalings.c_noise, blur, classes, told, config).float()
+
+        losses = []
+        for head, target, skip, out in (
+            (0, blurred, scalings.c_skip_blurred, scalings.c_out_blurred),
+            (1, x0 - blurred, scalings.c_skip_residual, scalings.c_out_residual),
+        ):
+            on = out > 0  # without blur there is no residual, and its head is off
+            scale = torch.where(on, 1.0 / out.where(on, torch.ones_like(out)), 0.0)
+            wanted = scale.view(-1, 1, 1, 1) * (target - (skip / scalings.c_in).view(-1, 1, 1, 1) * x_in)
+            error = heads.chunk(2, dim=1)[head] * on.view(-1, 1, 1, 1) - wanted
+            losses.append(error.square().mean(dim=(1, 2, 3)))
+        return losses[0], losses[1]
+
+
+def finite(*values: float) -> bool:
+    return all(math.isfinite(value) for value in values)

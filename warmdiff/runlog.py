@@ -1,0 +1,104 @@
+"""What a run leaves for people to look at: config.json, log.jsonl, TensorBoard files and sample grids."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from warmdiff.checkpoint import write_durably
+from warmdiff.config import TrainConfig
+from warmdiff.denoiser import sample_images
+from warmdiff.images import grid, to_uint8, write_png
+
+if TYPE_CHECKING:
+    from warmdiff.training import TrainState
+
+PREVIEWS = 64
+
+
+@contextlib.contextmanager
+def lock(run: Path) -> Iterator[None]:
+    """Keeps the folder of a run to one process; the lock dies with the process."""
+    import fcntl
+
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"another process is training in {run}") from None
+        yield
+
+
+class RunLog:
+    """Writes the run's files at the config's intervals; lines that a resumed run will write again are taken out first."""
+
+    def __init__(self, run: Path, config: TrainConfig, step: int, images: int) -> None:
+        self.run, self.config = run, config
+        run.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+        write_durably(run / "config.json", lambda path: path.write_text(text))
+        path = run / "log.jsonl"
+        lines = [line for line in path.read_text().splitlines() if step_of(line) <= step] if path.exists() else []
+        write_durably(path, lambda new: new.write_text("".join(line + "\n" for line in lines)))
+        self.file = open(path, "a")  # noqa: SIM115  closed by __exit__
+        self.window: list[TrainState] = []
+        self.board: Any = None
+        if config.tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard (or --no-tensorboard)") from None
+            self.board = SummaryWriter(run / "tensorboard", purge_step=images + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+    def write(self, state: TrainState, last: bool) -> None:
+        """Notes a step: a line with the means since the last line, and a sample grid, where they are due."""
+        from warmdiff.training import crosses
+
+        config = self.config
+        self.window.append(state)
+        if last or crosses(state.images, config.batch, config.log_every):
+            names = ("loss", "loss_blurred", "loss_residual", "gradient_norm")
+            good = [s for s in self.window if math.isfinite(s.loss + s.gradient_norm)]
+            means = {name: sum(getattr(s, name) for s in good) / len(good) for name in names} if good else {}
+            rest = {"learning_rate": state.learning_rate, "skipped": state.skipped, "images_per_second": round(state.images_per_second, 2)}
+            line = {"step": state.step, "images": state.images, **means, **rest}
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+            self.window.clear()
+            if self.board is not None:
+                for name, value in {**means, **rest}.items():
+                    self.board.add_scalar(name, value, state.images)
+        if config.preview_every and (last or crosses(state.images, config.batch, config.preview_every)):
+            self.preview(state)
+
+    def preview(self, state: TrainState) -> None:
+        denoiser = state.denoiser
+        labels = torch.arange(PREVIEWS) % denoiser.classes if denoiser.classes else None
+        picture = grid(to_uint8(sample_images(denoiser, PREVIEWS, labels=labels)), tile=48)
+        write_png(self.run / "previews" / f"{state.images:012d}.png", picture)
+        if self.board is not None:
+            self.board.add_image("samples", picture, state.images)
+
+
+def step_of(line: str) -> float:
+    """The step of a line of log.jsonl; infinity for a line that was cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,318 @@
+"""Training: one process or many, stopped and resumed without a trace in the result."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from warmdiff import checkpoint
+from warmdiff.config import TrainConfig, config_from
+from warmdiff.data import ImageSet, batches, open_images
+from warmdiff.denoiser import Denoiser, network_of
+from warmdiff.loss import TwoHeadLoss
+from warmdiff.network import WarmNet
+from warmdiff.runlog import RunLog, lock
+from warmdiff.spectrum import DataSpectrum
+
+# Settings that do not change what is computed, so a resumed run may have others.
+MAY_CHANGE = frozenset({
+    "run", "data", "root", "on_bad", "cache_mb", "workers", "images", "minutes", "micro_batch", "max_skipped", "device", "channels_last",
+    "compile", "log_every", "preview_every", "save_every", "keep", "tensorboard",
+})  # fmt: skip
+SPECTRUM_IMAGES = 50_000  # at most so many are measured
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a run is, after each step.
+
+    step, images: steps done and images seen. loss: mean over the global batch, the sum of loss_blurred and loss_residual. gradient_norm:
+    before clipping. skipped: steps left out so far because loss or gradient was not finite. images_per_second: since the run was
+    (re)started, previews and checkpoints included. denoiser: the averaged weights, live (copy what you keep).
+    """
+
+    step: int
+    steps: int
+    images: int
+    loss: float
+    loss_blurred: float
+    loss_residual: float
+    gradient_norm: float
+    learning_rate: float
+    skipped: int
+    images_per_second: float
+    run: Path
+    denoiser: Denoiser
+
+
+class World:
+    """The processes that train together: those that torchrun started, or this one alone."""
+
+    def __init__(self, device: str) -> None:
+        self.owner = False
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if device != "cpu" and torch.cuda.is_available() else "gloo")
+            self.owner = True
+        self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if device == "auto":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
+    def total(self, values: list[float]) -> list[float]:
+        """Sums over all processes, float64."""
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        if self.owner:
+            dist.destroy_process_group()
+
+
+class Trainer:
+    """Network, average, optimizer and counters: all that a checkpoint holds, and one step of it."""
+
+    def __init__(self, config: TrainConfig, shape: tuple[int, int, int], classes: int, spectrum: DataSpectrum, world: World) -> None:
+        self.config, self.world = config, world
+        self.classes = classes if config.conditional else 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            net = WarmNet(network_of(config, shape[0], classes))
+        net = net.to(world.device, memory_format=torch.channels_last if config.channels_last else torch.contiguous_format)
+        self.net = net.train()
+        average = copy.deepcopy(net).eval().requires_grad_(False)
+        self.denoiser = Denoiser(average, config, spectrum)
+        self.optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=(config.betas[0], config.betas[1]))
+        self.loss = TwoHeadLoss(config, spectrum, classes)
+        module: nn.Module = net
+        if config.compile:
+            module = torch.compile(net)  # type: ignore[assignment]
+        if world.size > 1:
+            module = nn.parallel.DistributedDataParallel(module, device_ids=[world.device] if world.device.type == "cuda" else None)
+        self.module = module
+        self.step = self.skipped = self.in_a_row = 0
+
+    @property
+    def images(self) -> int:
+        return self.step * self.config.batch
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step: a linear ramp."""
+        return self.config.learning_rate * min((self.images + self.config.batch) / max(self.config.ramp_up, 1), 1.0)
+
+    def train_step(self, images: Tensor, labels: Tensor | None, positions: Tensor, stop: bool = False) -> tuple[list[float], float, bool]:
+        """One step on this process's part of the batch.
+
+        Returns:
+            Mean losses of both heads over the global batch, the gradient's norm, and whether any process wants to stop.
+        """
+        config, world = self.config, self.world
+        if config.network.dropout > 0:  # the only numbers drawn from torch's generators
+            torch.manual_seed((config.seed * 1_000_003 + self.step) * world.size + world.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.optimizer.zero_grad(set_to_none=True)
+        size = config.micro_batch or len(images)
+        sums = torch.zeros(2, dtype=torch.float64, device=world.device)
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
+            last = start + size >= len(images)
+            quiet = contextlib.nullcontext() if last or world.size == 1 else self.module.no_sync()  # type: ignore[operator]
+            with quiet:
+                pair = self.loss(self.module, images[part], None if labels is None else labels[part], positions[part])
+                # DDP takes the mean over processes, so that this makes the mean over the global batch.
+                (torch.cat(pair).sum() * (world.size / config.batch)).backward()
+            sums += torch.stack([loss.detach().double().sum() for loss in pair])
+        norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), math.inf if config.clip is None else config.clip))
+        *totals, stopping = world.total([*sums.tolist(), float(stop)])
+        losses = [value / config.batch for value in totals]
+        if all(map(math.isfinite, (*losses, norm))):
+            self.optimizer.step()
+            self.in_a_row = 0
+            self.average()
+        else:
+            self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+            if self.in_a_row >= config.max_skipped:
+                raise RuntimeError(f"loss or gradient was not finite in {self.in_a_row} steps in a row, up to step {self.step + 1}: giving up")
+        self.step += 1
+        return losses, norm, stopping > 0
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Moves the averaged weights towards the new ones, with a half-life that grows with the run [EDM, appendix F.2]."""
+        config = self.config
+        half_life = float(config.ema)
+        if config.ema_ramp is not None:
+            half_life = min(half_life, (self.images + config.batch) * config.ema_ramp)
+        share = 1.0 - 0.5 ** (config.batch / half_life) if half_life > 0 else 1.0
+        torch._foreach_lerp_(list(self.denoiser.net.parameters()), [p.detach() for p in self.net.parameters()], share)
+
+    # ---- checkpoints ----
+
+    def tensors(self) -> dict[str, Tensor]:
+        spectrum = self.denoiser.spectrum
+        result = {"spectrum.variance": spectrum.variance, "spectrum.mean": spectrum.mean}
+        result |= {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        result |= {f"ema.{name}": tensor for name, tensor in self.denoiser.net.state_dict().items()}
+        for name, parameter in self.net.named_parameters():
+            for key, tensor in self.optimizer.state.get(parameter, {}).items():
+                result[f"adam.{key}.{name}"] = tensor
+        return result
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step, "skipped": self.skipped, "in_a_row": self.in_a_row, "classes": self.classes,
+            "spectrum_count": self.denoiser.spectrum.count, "config": dataclasses.asdict(self.config),
+        }  # fmt: skip
+
+    def restore(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """The inverse of `tensors` and `state`.
+
+        Raises:
+            ValueError: the checkpoint's names or shapes are not this network's.
+        """
+        try:
+            for prefix, net in (("net.", self.net), ("ema.", self.denoiser.net)):
+                net.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+            for name, parameter in self.net.named_parameters():
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                saved = {key: tensors[f"adam.{key}.{name}"] for key in keys if f"adam.{key}.{name}" in tensors}
+                if saved:
+                    moments = {key: torch.empty_like(parameter).copy_(saved[key]) for key in keys[1:]}
+                    self.optimizer.state[parameter] = {"step": saved["step"], **moments}
+            self.step, self.skipped, self.in_a_row = (int(state[key]) for key in ("step", "skipped", "in_a_row"))
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: does not fit this run: {error}") from None
+
+
+def check_same(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
+    """Refuses to go on with settings that would change what the run computes."""
+    for item in dataclasses.fields(TrainConfig):
+        old, new = getattr(saved, item.name), getattr(given, item.name)
+        if item.name not in MAY_CHANGE and old != new:
+            raise ValueError(f"{item.name} must stay {old!r} to resume {path}, got {new!r} (another run folder starts anew)")
+
+
+def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trainer:
+    """The newest good checkpoint of the run's folder, or a new network."""
+    found = checkpoint.newest(Path(config.run) / "checkpoints")
+    if found is None:
+        chosen = range(0, len(images), -(-len(images) // SPECTRUM_IMAGES))
+        spectrum = DataSpectrum.measure(images.chunks(1024, chosen))
+        return Trainer(config, images.shape, images.classes, spectrum, world)
+    path, tensors, state = found
+    try:
+        saved = config_from(state["config"])
+        spectrum = DataSpectrum(tensors["spectrum.variance"], tensors["spectrum.mean"], int(state["spectrum_count"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a checkpoint of a run: {error!r} is missing or wrong") from None
+    check_same(path, saved, config)
+    before, now = (state.get("count"), *spectrum.variance.shape), (len(images), *images.shape)
+    if before != now:
+        raise ValueError(f"data must be {list(before)} images [N, C, H, W] to resume {path}, got {list(now)}")
+    trainer = Trainer(config, images.shape, images.classes, spectrum, world)
+    trainer.restore(path, tensors, state)
+    return trainer
+
+
+def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progress: bool = False) -> Iterator[TrainState]:
+    """Trains, and yields a `TrainState` after each step; a run found in ``config.run`` goes on from its newest good checkpoint.
+
+    A checkpoint is written at the config's intervals, at the end, when ``stop`` says so, and when the loop over the states is left. A resumed
+    run computes what one that was never stopped computes, bit for bit on one CPU process with the same number of threads.
+
+    Under torchrun every process runs this loop; each trains on its part of the batch, the first one writes.
+
+    Args:
+        config: the run.
+        stop: asked after each step; True saves and ends the run on all processes.
+        progress: show a bar while image files are checked.
+
+    Raises:
+        ValueError: data or checkpoint cannot be used, or the config differs from that of the run found.
+        RuntimeError: another process trains in this folder, or too many steps in a row were not finite.
+    """
+    world = World(config.device)
+    try:
+        if config.batch % world.size:
+            raise ValueError(f"batch must be a multiple of the {world.size} processes, got {config.batch}")
+        yield from _train(config, world, stop, progress)
+    finally:
+        world.close()
+
+
+def _train(config: TrainConfig, world: World, stop: Callable[[], bool] | None, progress: bool) -> Iterator[TrainState]:
+    run, first = Path(config.run), world.rank == 0
+    options = {"size": config.size, "gray": config.gray, "on_bad": config.on_bad, "root": config.root, "cache_mb": config.cache_mb}
+    if not first:
+        world.wait()  # one process downloads
+    images = open_images(config.data, **options, progress=progress and first)  # type: ignore[arg-type]
+    if first:
+        world.wait()
+    if len(images) < 1:
+        raise ValueError(f"data {config.data!r} holds no images")
+    with contextlib.ExitStack() as resources:
+        if first:
+            resources.enter_context(lock(run))
+        trainer = resume_or_start(config, images, world)
+        log = resources.enter_context(RunLog(run, config, trainer.step, trainer.images)) if first else None
+        steps = -(-config.images // config.batch)
+        saved, began, start = trainer.step if trainer.step else -1, time.monotonic(), trainer.step
+        stream = batches(images, config.seed, config.batch, trainer.step, world.rank, world.size, config.workers)
+
+        def save() -> None:
+            nonlocal saved
+            if first and saved != trainer.step:
+                checkpoint.save(run / "checkpoints", trainer.step, trainer.tensors(), trainer.state() | {"count": len(images)}, config.keep)
+                saved = trainer.step
+
+        try:
+            stopping = False
+            while trainer.step < steps and not stopping:
+                pixels, labels, positions = next(stream)
+                rate = trainer.rate
+                late = config.minutes is not None and time.monotonic() - began > 60 * config.minutes
+                asked = stop is not None and stop()
+                losses, norm, stopping = trainer.train_step(pixels.to(world.device, non_blocking=True), labels, positions, late or asked)
+                speed = (trainer.step - start) * config.batch / (time.monotonic() - began)
+                state = TrainState(
+                    trainer.step, steps, trainer.images, sum(losses), *losses, norm, rate, trainer.skipped, speed, run, trainer.denoiser
+                )
+                done = stopping or trainer.step == steps
+                if log is not None:
+                    log.write(state, done)
+                if done or crosses(trainer.images, config.batch, config.save_every):
+                    save()
+                yield state
+        except GeneratorExit:
+            save()
+            raise
+        if trainer.skipped and first:
+            warnings.warn(f"{trainer.skipped} steps were skipped because loss or gradient was not finite", stacklevel=2)
+
+
+def crosses(images: int, batch: int, interval: int) -> bool:
+    """Whether the step that ended at ``images`` passed a multiple of ``interval``; never, for 0."""
+    return interval > 0 and images // interval > (images - batch) // interval
