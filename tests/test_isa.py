@@ -10,9 +10,11 @@ import _oracles
 import pytest
 import test_blur
 import test_blur_noise
+import test_dct
+import test_dct_scipy
 import test_normal
 import torch
-from _cases import SHAPES, all_dtypes, bit_equal, ident, images, layouts, levels, noise_levels, strided
+from _cases import FLOATS, SHAPES, all_dtypes, bit_equal, ident, images, layouts, levels, noise_levels, strided
 
 import warmops
 
@@ -90,6 +92,34 @@ def test_same_noise_in_any_batch_and_on_any_threads(isa: str, rng: torch.Generat
     test_normal.test_same_sample_in_any_batch(torch.float32, "cpu", "cpu", rng)
     test_normal.test_same_for_any_thread_count((1, 300_001), "cpu", rng)
     test_blur_noise.test_same_sample_in_any_batch((3, 16, 16), torch.float32, "cpu", "cpu", rng)
+
+
+def test_dct_of_every_kind_and_size(isa: str, rng: torch.Generator) -> None:
+    for function in ("dct", "dst"):
+        for type_ in (1, 2, 3, 4):
+            test_dct.check_sizes(function, type_, test_dct.SIZES, 5, "cpu", "cpu", rng)
+            test_dct.check_sizes(function, type_, (144, 200, 211, 256, 384, 1021, 1024), 9, "cpu", "cpu", rng)
+    for shape in test_dct.IMAGES:
+        for dtype in FLOATS:
+            test_dct.test_accuracy_of_images(shape, dtype, "cpu", "cpu", rng)
+
+
+@layouts
+def test_dct_layouts(layout: str, isa: str, rng: torch.Generator) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        test_dct.test_layouts(layout, dtype, "cpu", "cpu", rng)
+        test_dct.test_out_is_written_and_nothing_else(layout, dtype, "cpu", "cpu", rng)
+
+
+def test_dct_in_threads(isa: str, rng: torch.Generator) -> None:
+    for shape in ((64, 3, 32, 32), (1, 1, 256, 200), (7, 1, 33, 47), (2, 600, 5)):
+        test_dct.test_same_bits_for_any_thread_count(shape, "cpu", rng)
+    test_dct.test_inputs_at_the_end_of_memory("cpu", "cpu", rng)
+
+
+def test_random_dcts(isa: str, rng: torch.Generator) -> None:
+    for _ in range(4):
+        test_dct_scipy.test_random_calls_on_the_device("cpu", "cpu", rng)
 
 
 def test_alpha_zero(isa: str, rng: torch.Generator) -> None:

@@ -1,0 +1,3 @@
+"""tests/test_dct.py with device="cuda"."""
+
+from test_dct import *  # noqa: F403
