@@ -20,8 +20,8 @@ SHIFT = 0.125  # standard deviation of the translation, in image sides
 def augment(images: Tensor, probability: float, run_seed: int, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Changes each image by its own random amounts.
 
-    A horizontal flip comes every second time; each of the others with the given probability. Outside of an image its mirror image is seen. An
-    image that nothing but flips happened to keeps its bits.
+    A horizontal flip comes every second time; each of the others with the given probability. Outside of an image its mirror
+    image is seen. An image that nothing but flips happened to keeps its bits.
 
     Args:
         images: ``[N, C, H, W]``, floating point.
@@ -29,8 +29,8 @@ def augment(images: Tensor, probability: float, run_seed: int, positions: Tensor
         run_seed, positions ``[N]``: decide the random numbers, see randomness.py.
 
     Returns:
-        The images, and labels ``[N, 9]``: flip x, flip y, scale, cos - 1 and sin of the rotation, the anisotropy (its logarithm times cosine and
-        sine of twice its axis), translation x and y. All zeros: nothing was done.
+        The images, and labels ``[N, 9]``: flip x, flip y, scale, cos - 1 and sin of the rotation, the anisotropy (its logarithm
+        times cosine and sine of twice its axis), translation x and y. All zeros: nothing was done.
     """
     amount = normals(run_seed, "augment amount", positions, 4)  # [N, 4]
     chance = uniforms(run_seed, "augment chance", positions, 8)  # [N, 8]
@@ -41,7 +41,8 @@ def augment(images: Tensor, probability: float, run_seed: int, positions: Tensor
     stretch, axis = on[:, 3] * normals(run_seed, "augment stretch", positions, 1)[:, 0], (2 * chance[:, 7] - 1) * math.pi / 2
     shift = on[:, 4:5] * amount[:, 2:4]  # [N, 2]
     labels = torch.stack(
-        [flip_x, flip_y, scale, angle.cos() - 1, angle.sin(), stretch * (2 * axis).cos(), stretch * (2 * axis).sin(), *shift.unbind(1)], dim=1
+        [flip_x, flip_y, scale, angle.cos() - 1, angle.sin(), stretch * (2 * axis).cos(), stretch * (2 * axis).sin(), *shift.unbind(1)],
+        dim=1,
     )
 
     height, width = images.shape[-2:]
@@ -53,7 +54,7 @@ def augment(images: Tensor, probability: float, run_seed: int, positions: Tensor
     offset = -(matrix @ (SHIFT * sides * shift)[:, :, None])  # pixels
     theta = torch.cat([matrix * (sides[None, None, :] / sides[None, :, None]), offset * 2 / sides[:, None]], dim=2)  # [-1, 1] coordinates
 
-    where = (lambda mask: mask.bool().to(images.device)[:, None, None, None])  # noqa: E731
+    where = lambda mask: mask.bool().to(images.device)[:, None, None, None]  # noqa: E731
     result = torch.where(where(flip_x), images.flip(3), images)
     result = torch.where(where(flip_y), result.flip(2), result)
     moved = (scale != zero) | (angle != zero) | (stretch != zero) | (shift != 0).any(1)

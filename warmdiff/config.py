@@ -73,7 +73,18 @@ class TrainConfig:
     network: NetworkConfig = TINY
 
     def __post_init__(self) -> None:
-        positive = ("images", "batch", "learning_rate", "sigma_min", "sigma_max", "level_std", "log_every", "save_every", "keep", "max_skipped")
+        positive = (
+            "images",
+            "batch",
+            "learning_rate",
+            "sigma_min",
+            "sigma_max",
+            "level_std",
+            "log_every",
+            "save_every",
+            "keep",
+            "max_skipped",
+        )
         for name in positive:
             check(getattr(self, name) > 0, name, getattr(self, name), "> 0")
         for name in ("bnr", "ramp_up", "ema", "workers", "cache_mb", "preview_every"):
@@ -86,7 +97,9 @@ class TrainConfig:
         check(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32 or bf16")
         check(self.sigma_min < self.sigma_max < math.inf, "sigma_max", self.sigma_max, f"above sigma_min = {self.sigma_min}")
         check(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)")
-        check(self.bnr_max is None or self.bnr_max > self.bnr > 0, "bnr_max", self.bnr_max, f"above bnr = {self.bnr}, which must be > 0 then")
+        check(
+            self.bnr_max is None or self.bnr_max > self.bnr > 0, "bnr_max", self.bnr_max, f"above bnr = {self.bnr}, which must be > 0 then"
+        )
         check(self.size is None or (len(self.size) == 2 and min(self.size) > 0), "size", self.size, "height,width")
         check(-(2**63) <= self.seed < 2**63, "seed", self.seed, "within 64 bits")
 
@@ -109,9 +122,9 @@ def check(holds: bool, name: str, got: Any, wanted: str) -> None:
 
 # EDM, table 7 and appendix F: CIFAR-10 and FFHQ at 64x64 (DDPM++). At 128x128 the same network, one resolution more.
 EDM = TrainConfig(
-    bnr=0.5, images=200_000_000, batch=512, learning_rate=1e-3, ramp_up=10_000_000, betas=(0.9, 0.999), clip=None, ema=500_000, ema_ramp=0.05,
-    augment=0.12, conditional=False, precision="bf16", log_every=51_200, preview_every=2_000_000, save_every=2_000_000,
-    network=NetworkConfig(dropout=0.13),
+    data="cifar10", run="runs/cifar10", images=200_000_000, batch=512, learning_rate=1e-3, ramp_up=10_000_000, betas=(0.9, 0.999),
+    clip=None, ema=500_000, ema_ramp=0.05, augment=0.12, conditional=False, precision="bf16",
+    log_every=51_200, preview_every=2_000_000, save_every=2_000_000, network=NetworkConfig(dropout=0.13),
 )  # fmt: skip
 FFHQ = dataclasses.replace(
     EDM, data="ffhq-64x64.zip", run="runs/ffhq64", batch=256, learning_rate=2e-4, augment=0.15,
@@ -123,10 +136,11 @@ PRESETS: dict[str, TrainConfig] = {
         run="runs/fashion-mnist", data="fashion-mnist", images=10_000_000, batch=256, learning_rate=5e-4, ramp_up=200_000, ema=200_000,
         log_every=12_800, preview_every=500_000, save_every=500_000, network=NetworkConfig(channels=64, multipliers=(1, 2, 2), blocks=2),
     ),
-    "cifar10": dataclasses.replace(EDM, data="cifar10", run="runs/cifar10"),
+    "cifar10": EDM,
     "ffhq64": FFHQ,
     "lsun128": dataclasses.replace(
-        FFHQ, data="lsun-church-128x128.zip", run="runs/lsun128", network=NetworkConfig(multipliers=(1, 2, 2, 2, 2), attention=(3,), dropout=0.05)
+        FFHQ, data="lsun-church-128x128.zip", run="runs/lsun128",
+        network=NetworkConfig(multipliers=(1, 2, 2, 2, 2), attention=(3,), dropout=0.05),
     ),
 }  # fmt: skip
 
@@ -138,7 +152,9 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     for name, value in changes.items():
         if name not in hints:
             close = difflib.get_close_matches(name, hints, 1)
-            raise ValueError(f"unknown setting {name!r}" + (f", did you mean {close[0]!r}?" if close else f"; there are {', '.join(hints)}"))
+            raise ValueError(
+                f"unknown setting {name!r}" + (f", did you mean {close[0]!r}?" if close else f"; there are {', '.join(hints)}")
+            )
         if dataclasses.is_dataclass(hints[name]):
             values[name] = value if isinstance(value, hints[name]) else changed(getattr(config, name), value)
         else:

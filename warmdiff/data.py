@@ -82,9 +82,9 @@ def open_images(
     """The images of a source, checked before anything else happens.
 
     Args:
-        source: "digits" (in the package), "cifar10", "cifar100", "mnist" or "fashion-mnist" (through torchvision, downloaded to ``root``), or a
-            path: a folder of images (subfolders are classes), a zip of images (as EDM's, with dataset.json), an ``.npz`` of uint8 "images"
-            and "labels", an IDX file (gzip'd or not) or a folder of them.
+        source: "digits" (in the package), "cifar10", "cifar100", "mnist" or "fashion-mnist" (through torchvision, downloaded to
+            ``root``), or a path: a folder of images (subfolders are classes), a zip of images (as EDM's, with dataset.json), an
+            ``.npz`` of uint8 "images" and "labels", an IDX file (gzip'd or not) or a folder of them.
         size: (height, width) to crop and scale image files to; None: they must have one size.
         gray: read image files with one channel.
         on_bad: "stop" raises on image files that cannot be read, "skip" leaves them out, counts and names them.
@@ -113,14 +113,18 @@ def open_images(
         return from_files(source, readers.Folder(path), size, gray, on_bad, cache_mb, progress)
     if path.suffix == ".zip":
         return from_files(source, readers.Archive(path), size, gray, on_bad, cache_mb, progress)
-    raise ValueError(f"data {source!r} must be a folder, .zip, .npz or IDX file (with 'ubyte' in its name), got a file ending in {path.suffix!r}")
+    raise ValueError(
+        f"data {source!r} must be a folder, .zip, .npz or IDX file (with 'ubyte' in its name), got a file ending in {path.suffix!r}"
+    )
 
 
 def from_torchvision(source: str, name: str, root: str) -> ImageSet:
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
-        raise ImportError(f"data {source!r} is read by torchvision, which does not import here ({error}): pip install torchvision") from None
+        raise ImportError(
+            f"data {source!r} is read by torchvision, which does not import here ({error}): pip install torchvision"
+        ) from None
     try:
         found = getattr(datasets, name)(root, train=True, download=True)
     except (OSError, RuntimeError) as error:
@@ -173,7 +177,11 @@ def from_files(
                 kept.append(result)
             else:
                 kept.clear()
-    summary = f"{source}: {len(bad)} of {len(files.names)} files cannot be read:\n  " + "\n  ".join(bad[:10]) + ("\n  ..." if len(bad) > 10 else "")
+    summary = (
+        f"{source}: {len(bad)} of {len(files.names)} files cannot be read:\n  "
+        + "\n  ".join(bad[:10])
+        + ("\n  ..." if len(bad) > 10 else "")
+    )
     if bad and (on_bad == "stop" or shape is None):
         raise ValueError(summary + ("\n(--on-bad skip leaves them out)" if shape is not None else ""))
     assert shape is not None
@@ -230,8 +238,8 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
     """This rank's part of each global batch, for ever, from step ``start`` on.
 
-    The global batch of step s holds the positions ``s * batch .. (s + 1) * batch - 1`` of the stream; rank r has the r-th consecutive part. So
-    what is trained on depends neither on the number of processes nor on where a run was resumed.
+    The global batch of step s holds the positions ``s * batch .. (s + 1) * batch - 1`` of the stream; rank r has the r-th
+    consecutive part. So what is trained on depends neither on the number of processes nor on where a run was resumed.
 
     Yields:
         images uint8 ``[batch / world, C, H, W]``, labels int64 ``[batch / world]`` or None, positions int64 ``[batch / world]``.
@@ -248,7 +256,11 @@ def batches(
     stream = _Stream(images, seed)
     if workers == 0:
         return (stream.__getitems__(part) for part in positions())
-    return iter(torch.utils.data.DataLoader(stream, batch_sampler=positions(), num_workers=workers, collate_fn=_same, pin_memory=torch.cuda.is_available()))
+    return iter(
+        torch.utils.data.DataLoader(
+            stream, batch_sampler=positions(), num_workers=workers, collate_fn=_same, pin_memory=torch.cuda.is_available()
+        )
+    )
 
 
 def _same(batch: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
 from warmdiff.network import NetworkConfig, WarmNet
-from warmdiff.preconditioning import Prediction, Preconditioning, RawPrediction
+from warmdiff.preconditioning import Preconditioning, Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess
 from warmdiff.sampling import generate
 from warmdiff.spectrum import DataSpectrum

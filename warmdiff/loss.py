@@ -19,7 +19,7 @@ from warmdiff.spectrum import DataSpectrum
 
 @dataclass(frozen=True)
 class Levels:
-    """What is random about images at positions of the stream, float64 ``[N]`` on the CPU: noise level, blur level, and a number in [0, 1]."""
+    """What is random about images, float64 ``[N]`` on the CPU: noise level, blur level, and a number in [0, 1]."""
 
     beta: Tensor
     alpha: Tensor
@@ -39,8 +39,8 @@ def draw_levels(config: TrainConfig, positions: Tensor) -> Levels:
 class TwoHeadLoss:
     """Weighted squared errors of both heads: each image's are means over its elements of ``|error|^2 / c_out^2``.
 
-    The network sees ``c_in x_t`` and its heads are compared with ``(target - c_skip x_t) / c_out``, which is the same and loses no digits at
-    small levels. ``x_t``, scaled, and the first target ``A x_0`` come from one call of `warmops.blur_noise`.
+    The network sees ``c_in x_t`` and its heads are compared with ``(target - c_skip x_t) / c_out``, which is the same and loses
+    no digits at small levels. ``x_t``, scaled, and the first target ``A x_0`` come from one call of `warmops.blur_noise`.
     """
 
     def __init__(self, config: TrainConfig, spectrum: DataSpectrum, classes: int) -> None:

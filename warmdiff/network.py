@@ -1,9 +1,10 @@
 """`WarmNet`: the U-Nets of Song et al. and Karras et al. with two heads.
 
-Written from *Score-Based Generative Modeling through SDEs* (Song et al., ICLR 2021, appendices C and H: DDPM++ and NCSN++) and the tables of
-*EDM* (Karras et al., NeurIPS 2022, appendix F). DDPM++: sinusoidal embedding of the noise level, 2x2 mean and nearest resampling. NCSN++:
-random Fourier embedding, resampling with [1, 3, 3, 1], and the input added again at each resolution. The output has twice the image's
-channels: first the blurred image, then the missing detail, so that the blur-to-noise ratio does not change the network's capacity.
+Written from *Score-Based Generative Modeling through SDEs* (Song et al., ICLR 2021, appendices C and H: DDPM++ and NCSN++) and
+the tables of *EDM* (Karras et al., NeurIPS 2022, appendix F). DDPM++: sinusoidal embedding of the noise level, 2x2 mean and
+nearest resampling. NCSN++: random Fourier embedding, resampling with [1, 3, 3, 1], and the input added again at each resolution.
+The output has twice the image's channels: first the blurred image, then the missing detail, so that the blur-to-noise ratio does
+not change the network's capacity.
 """
 
 from __future__ import annotations
@@ -112,7 +113,9 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """BigGAN's residual block: norm, SiLU, (resample), convolution, plus embedding, norm, SiLU, dropout, convolution."""
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float, attention: bool = False, scale: int = 0, smooth: bool = False):
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, dropout: float, attention: bool = False, scale: int = 0, smooth: bool = False
+    ):
         super().__init__()
         self.resample = Resample(scale, smooth) if scale else nn.Identity()
         self.norm0, self.conv0 = normalisation(inputs), convolution(inputs, outputs)

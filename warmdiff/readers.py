@@ -122,7 +122,7 @@ def idx_files(folder: Path) -> list[Path]:
 
 
 def decode(content: bytes, size: tuple[int, int] | None, gray: bool) -> Array:
-    """One image file as uint8 ``[C, H, W]``: upright, on black where transparent; with ``size`` (H, W) cropped around its middle and scaled.
+    """One image file as uint8 ``[C, H, W]``: upright, on black where transparent; to ``size`` (H, W) by cropping and scaling.
 
     Raises ValueError for whatever is not a whole 8-bit image of at most 2^26 pixels.
     """

@@ -33,7 +33,7 @@ def lock(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(f"another process is training in {run}") from None
+            raise OSError(f"another process is training in {run}") from None
         yield
 
 

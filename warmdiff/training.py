@@ -68,7 +68,7 @@ class World:
             self.owner = True
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if device == "auto":
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -155,7 +155,9 @@ class Trainer:
         else:
             self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
             if self.in_a_row >= config.max_skipped:
-                raise RuntimeError(f"loss or gradient was not finite in {self.in_a_row} steps in a row, up to step {self.step + 1}: giving up")
+                raise FloatingPointError(
+                    f"loss or gradient was not finite in {self.in_a_row} steps in a row, up to step {self.step + 1}: giving up"
+                )
         self.step += 1
         return losses, norm, stopping > 0
 
@@ -240,8 +242,9 @@ def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trai
 def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progress: bool = False) -> Iterator[TrainState]:
     """Trains, and yields a `TrainState` after each step; a run found in ``config.run`` goes on from its newest good checkpoint.
 
-    A checkpoint is written at the config's intervals, at the end, when ``stop`` says so, and when the loop over the states is left. A resumed
-    run computes what one that was never stopped computes, bit for bit on one CPU process with the same number of threads.
+    A checkpoint is written at the config's intervals, at the end, when ``stop`` says so, and when the loop over the states is
+    left. A resumed run computes what one that was never stopped computes, bit for bit on one CPU process with the same number
+    of threads.
 
     Under torchrun every process runs this loop; each trains on its part of the batch, the first one writes.
 
@@ -252,7 +255,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
 
     Raises:
         ValueError: data or checkpoint cannot be used, or the config differs from that of the run found.
-        RuntimeError: another process trains in this folder, or too many steps in a row were not finite.
+        OSError: another process trains in this folder. FloatingPointError: too many steps in a row were not finite.
     """
     world = World(config.device)
     try:

@@ -1,0 +1,349 @@
+"""The command ``warmdiff`` (also ``python -m warmdiff``): train, sample, evaluate, spectrum, demo."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import signal
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SECTIONS = {
+    "run": "where",
+    "data": "data",
+    "bnr": "forward process",
+    "images": "optimisation",
+    "device": "machine",
+    "log_every": "watching",
+    "network.family": "network",
+}
+TRAIN_HELP = """\
+Train a model on images. Examples:
+
+  warmdiff train --run runs/digits                                   handwritten digits (in the package), a few minutes on a CPU
+  warmdiff train --run runs/cats --data ~/cats --size 64,64 --preset small
+  warmdiff train --preset cifar10 --run runs/cifar10                 the network and schedule of the papers; wants GPUs
+  torchrun --standalone --nproc-per-node 8 -m warmdiff train --preset cifar10 --run runs/cifar10
+
+The same command again, or just --run, goes on where the run stopped. Ctrl-C and SIGTERM save and stop. The folder of the run holds
+checkpoints/, previews/ (sample grids), tensorboard/, log.jsonl and config.json. All intervals are counted in images."""
+
+
+def parse_setting(hint: Any) -> Any:
+    """A function from a flag's text to a value of a field's type."""
+    optional = isinstance(hint, types.UnionType)
+    kind = typing.get_args(hint)[0] if optional else hint
+
+    def parse(text: str) -> Any:
+        if optional and text == "none":
+            return None
+        if typing.get_origin(kind) is tuple:
+            return tuple(typing.get_args(kind)[0](part) for part in text.replace("x", ",").split(","))
+        return int(text.replace("_", "")) if kind is int else kind(text)
+
+    parse.__name__ = "value"
+    return parse
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag for each setting of the config; only those that were typed end up in the namespace."""
+    from warmdiff.config import PRESETS, TrainConfig, settings
+
+    start = parser.add_argument_group("starting point")
+    start.add_argument("--preset", choices=tuple(PRESETS), help="settings to start from (default: tiny; defaults below are those of tiny)")
+    start.add_argument("--config", metavar="FILE", help="a .toml or .json file of settings, such as a run's config.json; flags change it")
+    group, defaults = start, TrainConfig()
+    for name, item, hint in settings(TrainConfig):
+        if name in SECTIONS:
+            group = parser.add_argument_group(SECTIONS[name])
+        default: Any = defaults
+        for part in name.split("."):
+            default = getattr(default, part)
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower() if default is None else default
+        options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+        options["help"] = f"{item.metadata['help']} (default: {shown})".replace("%", "%%")
+        if hint is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": parse_setting(hint), "choices": item.metadata.get("choices")}
+            options["metavar"] = None if options["choices"] else ("A,B,.." if "tuple" in str(hint) else name.rpartition(".")[2].upper())
+        group.add_argument("--" + name.replace(".", "-").replace("_", "-"), **options)
+
+
+def config_of(arguments: argparse.Namespace) -> Any:
+    """The config that the flags mean: a run found at --run, or a preset or file, with the flags' changes."""
+    from warmdiff.config import TrainConfig, changed, load_config, settings
+
+    given = {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if "." not in name}
+    network = {name.partition(".")[2]: value for name, value in given.items() if "." in name}
+    if network:
+        changes["network"] = network
+    found = Path(changes.get("run", TrainConfig.run)) / "config.json"
+    if arguments.config and arguments.preset:
+        raise ValueError("--config and --preset cannot be given together (a file may name its preset)")
+    if arguments.config:
+        base = load_config(arguments.config)
+    elif arguments.preset or not found.exists():
+        base = TrainConfig.preset(arguments.preset or "tiny")
+    else:
+        base = load_config(found)
+    return changed(base, changes)
+
+
+class StopSignals:
+    """While it is open, SIGTERM and Ctrl-C only make it true; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __call__(self) -> bool:
+        return self.received
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.received and number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
+            raise KeyboardInterrupt
+        self.received = True
+        print(f"\n{signal.Signals(number).name}: saving and stopping after this step", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> StopSignals:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def train_command(arguments: argparse.Namespace) -> None:
+    config = config_of(arguments)
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        print("\n".join(f"{name} = {json.dumps(value)}" for name, value in dataclasses.asdict(config).items()), flush=True)
+    with StopSignals() as stop:
+        state = run_training(config, stop, show=first)
+    if not first:
+        return
+    if state is None:
+        print(f"{config.run} has already seen {config.images:,} images: nothing to do (--images trains longer)")
+    else:
+        skipped = f", {state.skipped} steps skipped (not finite)" if state.skipped else ""
+        todo = "done" if state.step == state.steps else f"stopped; go on with: warmdiff train --run {config.run}"
+        print(f"{config.run}: {state.images:,} images, loss {state.loss:.4f}{skipped}: {todo}")
+
+
+def run_training(config: Any, stop: Any, show: bool = True) -> Any:
+    """Runs `warmdiff.train` behind a progress bar; the last state, or None if there was nothing to do."""
+    from tqdm import tqdm
+
+    from warmdiff.training import train
+
+    state = None
+    quiet = 0.5 if sys.stderr.isatty() else 30.0
+    with tqdm(total=config.images, unit="img", unit_scale=True, disable=not show, mininterval=quiet, dynamic_ncols=True) as bar:
+        mean = None
+        for state in train(config, stop=stop, progress=show):
+            mean = state.loss if mean is None or not math.isfinite(mean) else 0.98 * mean + 0.02 * state.loss
+            if bar.n == 0 and state.images > config.batch:  # a resumed run
+                bar.initial = bar.n = bar.last_print_n = state.images - config.batch
+            bar.set_postfix(loss=f"{mean:.3f}", skipped=state.skipped, refresh=False) if state.skipped else bar.set_postfix(
+                loss=f"{mean:.3f}", refresh=False
+            )
+            bar.update(state.images - bar.n)
+    return state
+
+
+def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
+    from warmdiff.sampling import SAMPLERS
+
+    parser.add_argument("run", metavar="RUN", help="folder of a run (its newest good checkpoint) or a checkpoint file")
+    parser.add_argument("--n", type=int, default=n, help="number of images (default: %(default)s)")
+    parser.add_argument("--sampler", choices=[s for s in SAMPLERS if s != "cold"], default="heun", help="method (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=18, help="steps; heun evaluates the network twice in each but the last (default: 18)")
+    parser.add_argument("--seed", type=int, default=0, help="image i depends on seed + i alone (default: 0)")
+    parser.add_argument("--churn", type=float, default=0.0, help="EDM's S_churn, fresh noise in each step (default: 0, deterministic)")
+    parser.add_argument(
+        "--labels", default="all", metavar="L", help="classes, such as 3 or 1,7, repeated; none: without class (default: all in turn)"
+    )
+    parser.add_argument("--bnr", type=float, help="blur-to-noise ratio, for a network trained for a range of them")
+    parser.add_argument("--batch", type=int, help="images at once; changes no image (default: by image size)")
+    parser.add_argument("--weights", choices=("ema", "net"), default="ema", help="averaged or last weights (default: ema)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, .. (default: a GPU if there is one)")
+
+
+def labels_of(text: str, classes: int, n: int, seed: int) -> Any:
+    """Classes of n images: a function of each image's seed."""
+    import torch
+
+    if text == "none" or (text == "all" and classes == 0):
+        return None
+    try:
+        chosen = list(range(classes)) if text == "all" else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--labels must be all, none, or classes such as 1,7, got {text!r}") from None
+    return torch.tensor([chosen[(seed + i) % len(chosen)] for i in range(n)])
+
+
+def samples_of(arguments: argparse.Namespace, n: int) -> tuple[Any, Any, Any]:
+    """(denoiser, uint8 images, labels) that the flags of `add_sampling` mean."""
+    import torch
+    from tqdm import tqdm
+
+    from warmdiff.denoiser import load, sample_images
+    from warmdiff.images import to_uint8
+
+    if n < 1 or (arguments.batch is not None and arguments.batch < 1):
+        raise ValueError(f"--n and --batch must be >= 1, got {n} and {arguments.batch}")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
+    denoiser = load(arguments.run, device, arguments.weights)
+    if arguments.bnr is not None:
+        denoiser = denoiser.at_bnr(arguments.bnr)
+    labels = labels_of(arguments.labels, denoiser.classes, n, arguments.seed)
+    options = {"sampler": arguments.sampler, "steps": arguments.steps, "churn": arguments.churn, "batch": arguments.batch}
+    with tqdm(total=n, unit="img", desc="sampling", disable=None) as bar:
+        x = sample_images(denoiser, n, seed=arguments.seed, labels=labels, done=bar.update, **options)
+    return denoiser, to_uint8(x), labels
+
+
+def sample_command(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from warmdiff.images import grid, write_png
+
+    out = Path(arguments.out)
+    if out.suffix not in ("", ".png", ".npz"):
+        raise ValueError(f"--out must end in .png or .npz, or be a folder, got {arguments.out!r}")
+    _, images, labels = samples_of(arguments, arguments.n)
+    if out.suffix == ".png":
+        write_png(out, grid(images, arguments.columns, tile=48))
+    elif out.suffix == ".npz":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"images": images.permute(0, 2, 3, 1).numpy(), "seeds": arguments.seed + np.arange(arguments.n)}
+        np.savez_compressed(out, **arrays, **({} if labels is None else {"labels": labels.numpy()}))
+    else:
+        for i, image in enumerate(images):
+            write_png(out / f"{arguments.seed + i:06d}.png", image)
+    print(f"{out}: {arguments.n} images")
+
+
+def evaluate_command(arguments: argparse.Namespace) -> None:
+    from warmdiff.data import open_images
+    from warmdiff.metrics import consistency, evaluate, extractor
+
+    features = extractor(arguments.features)
+    from warmdiff.denoiser import load
+
+    config = load(arguments.run).config
+    data = open_images(arguments.data or config.data, size=config.size, gray=config.gray, on_bad=config.on_bad, root=config.root)
+    n = min(arguments.n, len(data) // 2)
+    denoiser, images, _ = samples_of(arguments, n)
+    report = evaluate(images, data, features)
+    report["consistency"] = consistency(denoiser, data)
+    print(report_text(report))
+    if arguments.out:
+        Path(arguments.out).write_text(json.dumps(report, indent=2) + "\n")
+
+
+def report_text(report: dict[str, Any]) -> str:
+    n, name = report["images"], report["features"]
+    lines = [f"{n} samples against {n} real images of {report['data']}; in brackets: {n} other real images against them"]
+    lines += [f"  {key:<24}{value:10.4f}   [{report['floor'][key]:.4f}]" for key, value in report["samples"].items()]
+    if n < 10_000:
+        lines.append(
+            f"  (a Frechet distance of fewer than 10,000 images is biased upwards; compare it with the brackets; features: {name})"
+        )
+    lines.append("Head consistency |(I - A) B - A R| / |A R| on degraded real images, 0 is perfect:")
+    lines += [f"  level {level:<8g} {value:.4f}" for level, value in report["consistency"].items()] or [
+        "  not defined without blur (bnr 0)"
+    ]
+    return "\n".join(lines)
+
+
+def spectrum_command(arguments: argparse.Namespace) -> None:
+    from warmdiff.data import open_images
+    from warmdiff.spectrum import DataSpectrum
+
+    size = None if arguments.size is None else parse_setting(tuple[int, ...])(arguments.size)
+    images = open_images(arguments.data, size=size, gray=arguments.gray, on_bad=arguments.on_bad, root=arguments.root, progress=True)
+    spectrum = DataSpectrum.measure(images.chunks(256))
+    print(f"{arguments.data}: {len(images)} images {list(images.shape)}, variance falls as frequency^{spectrum.slope():.2f}")
+    if arguments.save:
+        spectrum.save(arguments.save)
+        print(f"{arguments.save}: variance of each mode")
+    if arguments.plot:
+        spectrum.plot(arguments.plot)
+        print(f"{arguments.plot}: plot")
+
+
+def demo_command(arguments: argparse.Namespace) -> None:
+    from warmdiff.demo import demo
+
+    with StopSignals() as stop:
+        demo(Path(arguments.out), arguments.minutes, arguments.seed, stop)
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="warmdiff", description="Blur-noise mixture diffusion models: train, sample, measure. Start with: warmdiff demo"
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, short: str, text: str | None = None) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=short, description=text or short, formatter_class=argparse.RawDescriptionHelpFormatter)
+        made.set_defaults(run_command=run)
+        return made
+
+    add_settings(command("train", train_command, "train a model on images", TRAIN_HELP))
+    sample = command("sample", sample_command, "make images with a trained model")
+    add_sampling(sample, 64)
+    sample.add_argument("--out", default="samples.png", help="a .png (grid), a .npz, or a folder of PNGs (default: %(default)s)")
+    sample.add_argument("--columns", type=int, help="columns of a grid (default: about square)")
+    evaluate = command(
+        "evaluate", evaluate_command, "measure how close a model's images are to real ones",
+        "Sample, and compare with real images: Frechet distance, KID, precision and recall of features,\n"
+        "each beside what other real images score.",
+    )  # fmt: skip
+    add_sampling(evaluate, 10_000)
+    evaluate.add_argument("--data", help="real images (default: those of the run); one half is compared with, the other is the floor")
+    evaluate.add_argument(
+        "--features", default="pixels",
+        help="pixels; inception (FID; needs torch-fidelity and its weights); efficientnet-lite0; or package.module:function that makes "
+        "a torch module from uint8 images [N, 3, H, W] to features [N, D] (default: %(default)s)",
+    )  # fmt: skip
+    evaluate.add_argument("--out", help="also write the numbers to this JSON file")
+    spectrum = command("spectrum", spectrum_command, "measure how the variance of images falls with spatial frequency")
+    spectrum.add_argument("data", metavar="DATA", help="digits, cifar10, .., or a folder, zip, npz or IDX file of images")
+    spectrum.add_argument("--size", metavar="H,W", help="crop and scale image files to this")
+    spectrum.add_argument("--gray", action="store_true", help="read image files with one channel")
+    spectrum.add_argument("--on-bad", choices=("stop", "skip"), default="stop", help="files that cannot be read (default: stop)")
+    spectrum.add_argument("--root", default="data", help="folder for downloads (default: data)")
+    spectrum.add_argument("--save", metavar="FILE.npz", help="write the measured variances")
+    spectrum.add_argument("--plot", metavar="FILE.png", help="draw them (needs matplotlib)")
+    demo = command("demo", demo_command, "train on handwritten digits, sample and measure, within 3 minutes on a CPU")
+    demo.add_argument("--out", default="demo", help="folder to write (default: demo)")
+    demo.add_argument("--minutes", type=float, default=2.2, help="how long to train (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns the exit status: 0, or 1 with a message for what the user can mend."""
+    arguments = parser().parse_args(argv)
+    from warmdiff.sampling import SamplingError
+
+    try:
+        arguments.run_command(arguments)
+    except (ValueError, ImportError, OSError, FloatingPointError, SamplingError) as error:
+        print(f"warmdiff: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

