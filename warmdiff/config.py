@@ -16,7 +16,7 @@ from typing import Any
 
 from warmdiff.network import NetworkConfig, option
 
-TINY = NetworkConfig(channels=32, multipliers=(1, 2), blocks=1, attention=(1,))
+TINY = NetworkConfig(channels=24, multipliers=(1, 2), blocks=1, attention=(1,))
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrainConfig:
     cache_mb: int = option(2048, "decoded image files are kept in memory up to this many MiB")
     workers: int = option(0, "processes that read images; worth it for sets larger than the cache")
     conditional: bool = option(True, "learn classes, where the data has them; samples without a class work too")
-    label_dropout: float = option(0.1, "share of images whose class is hidden, so that samples without a class are learnt")
+    label_dropout: float = option(0.2, "share of images whose class is hidden, so that samples without a class are learnt")
     augment: float = option(0.0, "probability of each non-leaky augmentation; 0: none at all, not even flips")
     # process
     bnr: float = option(0.5, "blur-to-noise ratio alpha / beta, in pixels; 0 is plain noise")
@@ -49,7 +49,7 @@ class TrainConfig:
     # optimisation
     images: int = option(1_000_000, "train on so many images, counted with repeats")
     minutes: float | None = option(None, "stop (and save) after so many minutes, even before")
-    batch: int = option(128, "images of one step, over all processes")
+    batch: int = option(64, "images of one step, over all processes")
     micro_batch: int | None = option(None, "images at once in one process, if the batch does not fit; the gradient is the same")
     learning_rate: float = option(2e-3, "Adam's learning rate")
     ramp_up: int = option(20_000, "images over which the learning rate rises from zero")

@@ -39,7 +39,7 @@ def demo(out: Path, minutes: float, seed: int, stop: Callable[[], bool]) -> None
     count = len(data) // 2
     print(f"Sampling {count} digits ...", flush=True)
     samples = to_uint8(sample_images(denoiser, count, seed=seed, labels=torch.arange(count) % 10))
-    write_png(out / "samples.png", grid(samples[:64], tile=48))
+    write_png(out / "samples.png", grid(samples[:80], columns=10, tile=48))
     write_png(out / "path.png", film_strip(denoiser, seed))
     plot_loss(out / "run" / "log.jsonl", out / "loss.png")
     report = evaluate(samples, data, extractor("pixels"))
