@@ -5,16 +5,18 @@
 // errors grow with log N [Plonka & Tasche, Fast and numerically stable algorithms for discrete cosine transforms, 2005]:
 //     II(N)  = II(N/2) of x_j + x_{N-1-j} (even k), IV(N/2) of x_j - x_{N-1-j} (odd k)
 //     IV(N)  = two II(N/2) of the rotated pairs (x_j, x_{N-1-j}), then sums and differences
-// An odd length is multiplied out. V is float, double or a vector of them that has +, - and, found by overloading,
-// scaled(V x, double c) = c x and scaled_add(V x, double c, V y) = c x + y.
+// An odd length is multiplied out. V is float, double or a vector of them with +, - and the functions
+// scaled(V x, double c) = c x and scaled_add(V x, double c, V y) = c x + y, declared before this header is included.
 #pragma once
 #include <stdint.h>
 
 #if defined(__CUDACC__)
 #define WARMOPS_CODELET static __host__ __device__ __forceinline__
+#define WARMOPS_CONSTANT __host__ __device__ constexpr
 #define WARMOPS_LAMBDA
 #else
 #define WARMOPS_CODELET static inline __attribute__((always_inline))
+#define WARMOPS_CONSTANT constexpr
 #define WARMOPS_LAMBDA __attribute__((always_inline))
 #endif
 
@@ -23,18 +25,18 @@ namespace warmops {
 constexpr double kPi = 3.14159265358979323846;
 
 // sin and cos on [0, pi/4]: Taylor series summed from the small end, exact to an ulp or so.
-constexpr double small_sin(double x) {
+WARMOPS_CONSTANT double small_sin(double x) {
     double y = 0.0;
     for (int i = 23; i >= 3; i -= 2) y = (1.0 + y) * (-x * x / double(i * (i - 1)));
     return x + x * y;
 }
-constexpr double small_cos(double x) {
+WARMOPS_CONSTANT double small_cos(double x) {
     double y = 0.0;
     for (int i = 22; i >= 2; i -= 2) y = (1.0 + y) * (-x * x / double(i * (i - 1)));
     return 1.0 + y;
 }
 // cos(pi a / b), the angle reduced in integers.
-constexpr double cos_pi(int64_t a, int64_t b) {
+WARMOPS_CONSTANT double cos_pi(int64_t a, int64_t b) {
     a %= 2 * b;
     if (a < 0) a += 2 * b;
     if (a > b) a = 2 * b - a;
@@ -43,7 +45,7 @@ constexpr double cos_pi(int64_t a, int64_t b) {
     const double c = 4 * a > b ? small_sin(kPi * double(b - 2 * a) / double(2 * b)) : small_cos(kPi * double(a) / double(b));
     return upper ? -c : c;
 }
-constexpr double sin_pi(int64_t a, int64_t b) { return cos_pi(b - 2 * a, 2 * b); }
+WARMOPS_CONSTANT double sin_pi(int64_t a, int64_t b) { return cos_pi(b - 2 * a, 2 * b); }
 
 template <int I>
 struct Index {
@@ -88,7 +90,8 @@ struct Codelet {
             unrolled<0, N>([&](auto k_) WARMOPS_LAMBDA {
                 constexpr int k = decltype(k_)::value;
                 const V* f = k % 2 ? o : e;
-                V y = k == 0 ? f[0] : scaled(f[0], cos_pi(k, 2 * N));
+                constexpr double first = cos_pi(k, 2 * N);
+                V y = k == 0 ? f[0] : scaled(f[0], first);
                 unrolled<1, N / 2 + 1 - k % 2>([&](auto j_) WARMOPS_LAMBDA {
                     constexpr int j = decltype(j_)::value;
                     constexpr double c = cos_pi(k * (2 * j + 1), 2 * N);
@@ -120,7 +123,8 @@ struct Codelet {
             V y[N];
             unrolled<0, N / 2 + 1>([&](auto j_) WARMOPS_LAMBDA {
                 constexpr int j = decltype(j_)::value;
-                V e = x[0], o = scaled(x[1], cos_pi(2 * j + 1, 2 * N));
+                constexpr double first = cos_pi(2 * j + 1, 2 * N);
+                V e = x[0], o = scaled(x[1], first);
                 unrolled<1, N / 2 + 1>([&](auto k_) WARMOPS_LAMBDA {
                     constexpr int k = decltype(k_)::value;
                     constexpr double even = cos_pi(2 * k * (2 * j + 1), 2 * N), odd = cos_pi((2 * k + 1) * (2 * j + 1), 2 * N);
@@ -158,7 +162,8 @@ struct Codelet {
             V y[N];
             unrolled<0, N>([&](auto k_) WARMOPS_LAMBDA {
                 constexpr int k = decltype(k_)::value;
-                V sum = scaled(x[0], cos_pi(2 * k + 1, 4 * N));
+                constexpr double first = cos_pi(2 * k + 1, 4 * N);
+                V sum = scaled(x[0], first);
                 unrolled<1, N>([&](auto j_) WARMOPS_LAMBDA {
                     constexpr int j = decltype(j_)::value;
                     constexpr double c = cos_pi((2 * k + 1) * (2 * j + 1), 4 * N);
