@@ -57,7 +57,7 @@ def _launch(name: str, types: dict[str, str], constants: dict[str, Any], options
 
 def blur_noise_launches(H: int, W: int, dtype: torch.dtype, capability: int, noise: int = 1, blurred: bool = True) -> Iterator[Launch]:
     """Launches on contiguous, aligned tensors, with levels, scale and seeds as tensors: the most that a call can ask for."""
-    chosen = config(H, W, dtype, divmod(capability, 10))
+    chosen = config(H, W, dtype)
     x, out = NAMES[dtype], NAMES[torch.float32 if dtype == torch.uint8 else dtype]
     working = "fp64" if dtype == torch.float64 else "fp32"
     vector = launch.vector_width(dtype, W)
@@ -69,9 +69,11 @@ def blur_noise_launches(H: int, W: int, dtype: torch.dtype, capability: int, noi
     constants |= {"HAS_SCALE": True, "NOISE": noise, "BLURRED": blurred, "WIDE": False, "FAR": False}
     constants |= {"H": H, "W": W, "V": vector, "PRECISION": chosen.precision, "FP64": working == "fp64"}
     options = {"num_warps": chosen.num_warps, "num_stages": chosen.num_stages, "enable_fp_fusion": False}
+    if chosen.max_registers is not None:
+        options["maxnreg"] = chosen.max_registers
     size = vector * dtype.itemsize
     if chosen.fused:
-        constants |= {"P_H": chosen.p_h, "P_W": chosen.p_w, "RELOAD": chosen.reload}
+        constants |= {"P_H": chosen.p_h, "P_W": chosen.p_w, "BLOCK": chosen.block, "PANELS": chosen.panels}
         yield _launch("fused", types, constants, options, capability, size)
         return
     constants |= {"ROWS": chosen.block_rows, "COLUMNS": chosen.block_columns, "INNER": chosen.block_inner}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
+import itertools
 import math
 
 import numpy as np
@@ -115,9 +115,14 @@ def test_every_dtype(size, dtype, form, rng):
     assert_close(out, exact + 0.5 * truth.normal(x.shape, range(7, 7 + len(x))))
 
 
-@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
-def test_64(dtype, rng):
-    x = images((3, 1, 64, 64), dtype, rng)
+@pytest.mark.parametrize(("size", "dtype"), [
+    ((64, 64), F32), ((45, 64), F32), ((48, 33), F16), ((63, 9), U8), ((40, 40), BF16),
+    ((128, 128), F16), ((128, 72), BF16), ((65, 127), F32), ((100, 20), U8), ((7, 128), F32),
+], ids=str)  # fmt: skip
+def test_larger(size, dtype, rng):
+    """Several blocks of rows, several panels, and either alone."""
+    assert config(*size, dtype).fused
+    x = images((3, 1, *size), dtype, rng)
     alphas = torch.tensor([0.2, 1.0, 9.0])
     out, blurred = run(x, alphas, 0.5, 7)
     exact = truth.blur(as_truth(x), alphas.numpy())
@@ -125,9 +130,29 @@ def test_64(dtype, rng):
     assert_close(out, exact + 0.5 * truth.normal(x.shape, [7, 8, 9]))
 
 
+@pytest.mark.parametrize("size", [(40, 40), (66, 70)], ids=str)
+def test_larger_at_the_ends(size, rng):
+    """No blur, all blur, bad levels, noise given, a strided view, no blurred image, in one call."""
+    x = images((5, 2, *size), F32, rng)
+    x[0, 0, :3, 2] = torch.tensor([-0.0, math.inf, -math.inf])
+    alphas = torch.tensor([0.0, math.inf, -1.0, NAN, 0.05])
+    beta = torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0])
+    noise = images(x.shape, F32, rng)
+    noise[:2] = NAN
+    out, blurred = run(x, alphas, beta, noise=noise)
+    assert torch.equal(blurred[0].view(torch.int32), x[0].view(torch.int32)) and torch.equal(out[:2], blurred[:2])
+    assert_close(blurred[1], as_truth(x[1].mean(dim=(1, 2), keepdim=True).expand(x[1].shape)))
+    assert out[2:4].isnan().all() and blurred[2:4].isnan().all()
+    exact = truth.blur(as_truth(x[4:]), np.array([0.05], dtype=np.float32))
+    assert_close(blurred[4:], exact)
+    assert torch.equal(out[4], blurred[4] + 2.0 * noise[4])
+    odd = x.mT.contiguous().mT.repeat_interleave(2, dim=3)[..., ::2]
+    assert torch.equal(run(odd, alphas, beta, noise=noise, blurred=False)[0][4], out[4])
+
+
 def test_large_image_takes_two_passes(rng):
     x = images((1, 1, 72, 132), F32, rng)
-    assert not config(72, 132, F32, (9, 0)).fused
+    assert not config(72, 132, F32).fused
     out, blurred = run(x, 2.0, 0.5, 7)
     assert_close(blurred, truth.blur(as_truth(x), np.array([2.0])))
     assert_close(out, truth.blur(as_truth(x), np.array([2.0])) + 0.5 * truth.normal(x.shape, [7]))
@@ -199,18 +224,6 @@ def test_last_line_rounds_each_operation(form, rng):
     assert torch.equal(out, run(x, alphas, beta, noise=noise, scale=scale)[0])
     assert torch.equal(run(x, alphas, 0.3, 11, scale=1.7)[0], torch.tensor(1.7) * (blurred + torch.tensor(0.3) * noise))
     assert torch.equal(run(x, alphas, 0.3, 11, blurred=False)[0], blurred + torch.tensor(0.3) * noise)
-
-
-def test_channels_shared_among_programs(rng, monkeypatch):
-    x = images((2, 3, 8, 8), F32, rng)
-    want = run(x, 1.0, 0.5, 3)
-    for multiprocessors in (132, 1):  # one channel a program; two and one
-        monkeypatch.setattr(launch, "device_properties", lambda _, m=multiprocessors: ((9, 0), m))
-        monkeypatch.setattr(blur_noise_module, "config", lambda *_: dataclasses.replace(config(8, 8, F32, (9, 0)), programs=4))
-        assert all(map(torch.equal, run(x, 1.0, 0.5, 3), want))
-    assert [launch.channels_per_program(*a) for a in ((2, 3, 132, 8), (1024, 3, 132, 1), (256, 3, 132, 4), (2, 3, 1, 4), (1, 7, 1, 2))] == [
-        1, 3, 1, 2, 4,
-    ]  # fmt: skip
 
 
 def test_no_noise_where_beta_is_zero(form, rng):
@@ -393,11 +406,11 @@ def test_blur_noise_far_into_a_sample(rng):
 
 
 def test_config():
-    for capability in ((8, 0), (9, 0), (10, 0)):
-        for n in (1, 8, 16, 28, 32, 48, 64):
-            for dtype in (F32, F16, BF16, U8):
-                assert config(n, n, dtype, capability).fused
-        assert not config(4096, 4096, F32, capability).fused and not config(33, 64, F64, capability).fused
+    for h, w in itertools.product((1, 8, 16, 28, 32, 33, 45, 48, 64, 72, 97, 128), repeat=2):
+        for dtype in (F32, F16, BF16, U8):
+            assert config(h, w, dtype).fused
+        assert not config(h, w, F64).fused
+    assert not config(129, 8, F16).fused and not config(8, 4096, F32).fused
 
 
 def test_can_run():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from warmops.triton.blur_noise import blur_noise
-from warmops.triton.launch import device_properties, interpreted
+from warmops.triton.launch import compute_capability, interpreted
 from warmops.triton.normal import normal
 
 __all__ = ["blur_noise", "can_run", "normal"]
@@ -23,6 +23,6 @@ def can_run(device: torch.device) -> str | None:
         return f"Triton kernels run on CUDA devices (or with TRITON_INTERPRET=1 on the CPU), got {device}"
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"
-    if torch.version.cuda is not None and device_properties(device)[0] < (8, 0):
-        return f"compute capability 8.0 or newer is needed, {device} has {'.'.join(map(str, device_properties(device)[0]))}"
+    if torch.version.cuda is not None and compute_capability(device) < (8, 0):
+        return f"compute capability 8.0 or newer is needed, {device} has {'.'.join(map(str, compute_capability(device)))}"
     return None

@@ -1,4 +1,4 @@
-"""Device functions that build the blur matrix of one axis, folded into its even and odd halves.
+"""Device functions for the blur matrix of one axis, folded into its even and odd halves.
 
 ``even[p, q] = sum over even k of w_k m_k cos(pi k (2p+1) / 2n) cos(pi k (2q+1) / 2n)`` acts on ``x_q + x_{n-1-q}``,
 ``odd`` (odd k) on ``x_q - x_{n-1-q}``; then ``y_p = even + odd`` and ``y_{n-1-p} = even - odd``, times 2/n, with
@@ -10,7 +10,7 @@ error of an almost unblurred image at one rounding. Source of the multipliers: R
 import triton
 import triton.language as tl
 
-from warmops.triton import philox, tile
+from warmops.triton import philox
 
 
 @triton.jit
@@ -99,10 +99,52 @@ def weights(k, alpha, N: tl.constexpr, FP64: tl.constexpr):
 
 
 @triton.jit
-def folded_matrix(alpha, N: tl.constexpr, P: tl.constexpr, PARITY: tl.constexpr, PRECISION: tl.constexpr):
-    """``even`` (PARITY 0) or ``odd`` (1) of an axis of N pixels without the factor 2/N, float32 [P, P], P >= ceil(N / 2)."""
-    p = tl.arange(0, P)[:, None]
-    k = 2 * tl.arange(0, P)[None, :] + PARITY
-    c = cosine(k * (2 * p + 1), N, False)  # [P positions, P frequencies]
-    w = weights(k, alpha, N, False)  # [1, P]
-    return tile.product(c * w, tl.trans(c), PRECISION)
+def cosines(N: tl.constexpr, LENGTH: tl.constexpr, first=0):
+    """``cos(pi j / N)`` in float64, j = first .. first + LENGTH - 1, at least 2 N of them. [LENGTH]"""
+    return cosine(2 * (first + tl.arange(0, LENGTH)), N, True)
+
+
+@triton.jit
+def table(cos, alpha, PARITY: tl.constexpr, N: tl.constexpr, LENGTH: tl.constexpr):
+    """``h(r) = sum_k w_k m_k cos(pi k r / N)`` over even or odd k, r = 0 .. LENGTH - 1. cos: `cosines` of N. [LENGTH]
+
+    The sums are in float64. One entry serves a whole diagonal, and the rounding errors of a cosine meet in the sum over a
+    row, so that in float32 the mean of an image would be off by up to 7e-7 of it.
+    """
+    K: tl.constexpr = min(32, LENGTH // 2)
+    r = tl.arange(0, LENGTH)[:, None]
+    h = tl.zeros([LENGTH], tl.float64)
+    for first in range(0, N, 2 * K):
+        k = first + 2 * tl.arange(0, K)[None, :] + PARITY  # [1, K]
+        j = tl.reshape(k * r % (2 * N), [LENGTH * K])
+        terms = tl.reshape(tl.gather(cos, j, 0), [LENGTH, K]) * weights(k, alpha, N, False).to(tl.float64)
+        h += tl.sum(terms, axis=1)
+    return h.to(tl.float32)
+
+
+@triton.jit
+def table_with_slope(cos, alpha, u, v, PARITY: tl.constexpr, N: tl.constexpr, LENGTH: tl.constexpr):
+    """The same for multipliers ``(u + v lambda_k) exp(-lambda_k alpha^2 / 2)``, lambda_k = (pi k / N)^2: u E + v lambda E, less
+    u for small levels (see `identity_share`). u, v: float32. [LENGTH]"""
+    K: tl.constexpr = min(32, LENGTH // 2)
+    r = tl.arange(0, LENGTH)[:, None]
+    identity = identity_share(alpha)
+    h = tl.zeros([LENGTH], tl.float64)
+    for first in range(0, N, 2 * K):
+        k = first + 2 * tl.arange(0, K)[None, :] + PARITY  # [1, K]
+        eigenvalue = k.to(tl.float32) * k.to(tl.float32) * (9.869604401089358 / N / N)
+        e = weights(k, alpha, N, False)
+        m = u * e + v * eigenvalue * tl.where((identity != 0.0) & (k < N), e + 1.0, e)
+        j = tl.reshape(k * r % (2 * N), [LENGTH * K])
+        h += tl.sum(tl.reshape(tl.gather(cos, j, 0), [LENGTH, K]) * m.to(tl.float64), axis=1)
+    return h.to(tl.float32)
+
+
+@triton.jit
+def block(h, first_row, first_column, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """A block of ``even`` or ``odd`` out of its table: Toeplitz plus Hankel, (h(p - q) + h(p + q + 1)) / 2. [ROWS, COLUMNS]"""
+    rows = first_row + tl.arange(0, ROWS)[:, None]
+    cols = first_column + tl.arange(0, COLUMNS)[None, :]
+    toeplitz = tl.gather(h, tl.reshape(tl.abs(rows - cols), [ROWS * COLUMNS]), 0)
+    hankel = tl.gather(h, tl.reshape(rows + cols + 1, [ROWS * COLUMNS]), 0)
+    return tl.reshape(0.5 * (toeplitz + hankel), [ROWS, COLUMNS])

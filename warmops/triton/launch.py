@@ -23,16 +23,8 @@ def interpreted() -> bool:
 
 
 @functools.cache
-def _properties(index: int) -> tuple[tuple[int, int], int]:
-    properties = torch.cuda.get_device_properties(index)
-    return (properties.major, properties.minor), properties.multi_processor_count
-
-
-def device_properties(device: torch.device) -> tuple[tuple[int, int], int]:
-    """Compute capability and number of multiprocessors. In the interpreter few long programs are the fastest."""
-    if device.type != "cuda":
-        return (9, 0), 0
-    return _properties(torch.cuda.current_device() if device.index is None else device.index)
+def compute_capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -119,13 +111,6 @@ def vector_width(dtype: torch.dtype, width: int) -> int:
     if dtype.itemsize == 2 and dtype.is_floating_point and width % 8 == 0:
         return 8
     return 4 if width % 4 == 0 else 1
-
-
-def channels_per_program(samples: int, channels: int, multiprocessors: int, programs_per_multiprocessor: int) -> int:
-    """As many channels as share one sample's matrices while the programs still fill the GPU."""
-    wanted = multiprocessors * programs_per_multiprocessor
-    per_sample = min(channels, max(1, -(-wanted // samples)))
-    return -(-channels // per_sample)
 
 
 class Step:

@@ -133,6 +133,14 @@ def image(pointer, n, c, n_stride, c_stride, UNIT: tl.constexpr):
 
 
 @triton.jit
+def load(base, rows, start, row_stride, col_stride, owned, W: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, FAR: tl.constexpr):
+    """Pixels [R, G, V] of an image in float32; 0, or what a byte of 0 stands for, outside of it and of ``owned`` rows."""
+    cols = columns(start, V)
+    mask = owned & (cols >= 0) & (cols < W)
+    return pixels(tl.load(base + offsets(rows, cols, row_stride, col_stride, UNIT, FAR), mask=mask, other=0), False)
+
+
+@triton.jit
 def noise_tile(seed, first, rows, start, W: tl.constexpr, V: tl.constexpr, FP64: tl.constexpr, WIDE: tl.constexpr):
     """Normals of the elements ``first + row * W + column`` of a sample, [R, G, V]; ``first`` is that of the image."""
     if not WIDE:
