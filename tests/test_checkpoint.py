@@ -124,7 +124,7 @@ def test_pickles_are_never_opened(kind: str, tmp_path: Path) -> None:
 
 
 def trained(path: Path) -> Path:
-    config = TrainConfig(run=str(path), images=16, batch=8, preview_every=0, tensorboard=False, network=NET)
+    config = TrainConfig(out=str(path), images=16, batch=8, preview_every=0, tensorboard=False, network=NET)
     list(warmdiff.train(config))
     return checkpoint.existing(path / "checkpoints")[0]
 

@@ -18,10 +18,11 @@ from PIL import Image
 import warmdiff
 from warmdiff import metrics
 from warmdiff.cli import main
-from warmdiff.config import PRESETS, TrainConfig, settings
+from warmdiff.config import PRESETS, TrainConfig
 from warmdiff.data import digits
 from warmdiff.denoiser import sample_images
 from warmdiff.network import NetworkConfig
+from warmdiff.options import settings
 
 TINY = ("--batch", "16", "--images", "160", "--network-channels", "8", "--preview-every", "0", "--no-tensorboard", "--device", "cpu")
 
@@ -40,7 +41,7 @@ def run(*words: object) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trained") / "run"
-    status, out, err = run("train", "--run", path, *TINY)
+    status, out, err = run("train", "--out", path, *TINY)
     assert status == 0, err
     assert '"channels": 8' in out and "bnr = 0.5" in out and "160 images, loss" in out and ": done" in out
     return path
@@ -65,7 +66,7 @@ def test_no_command_and_wrong_flags() -> None:
         (("train", "--batch", "0"), "batch must be > 0"),
         (("train", "--config", "nowhere.toml"), "cannot read the config file"),
         (("train", "--config", "a.toml", "--preset", "tiny"), "cannot be given together"),
-        (("train", "--data", "nowhere", "--run", "/tmp/never-written"), "neither a path"),
+        (("train", "--data", "nowhere", "--out", "/tmp/never-written"), "neither a path"),
         (("sample", "nowhere"), "nowhere"),
         (("spectrum", "nowhere"), "neither a path"),
     ):
@@ -74,13 +75,13 @@ def test_no_command_and_wrong_flags() -> None:
 
 
 def test_training_goes_on_with_the_folder_alone(trained: Path, tmp_path: Path) -> None:
-    status, out, _ = run("train", "--run", trained)
+    status, out, _ = run("train", "--out", trained)
     assert status == 0 and "has already seen 160 images" in out
-    status, out, _ = run("train", "--run", tmp_path / "new", *TINY[:2], "--images", "32", *TINY[4:])
+    status, out, _ = run("train", "--out", tmp_path / "new", *TINY[:2], "--images", "32", *TINY[4:])
     assert status == 0
-    status, out, _ = run("train", "--run", tmp_path / "new", "--images", "64")
+    status, out, _ = run("train", "--out", tmp_path / "new", "--images", "64")
     assert status == 0 and "64 images" in out and json.loads((tmp_path / "new" / "config.json").read_text())["batch"] == 16
-    status, _, err = run("train", "--run", tmp_path / "new", "--images", "96", "--bnr", "1")
+    status, _, err = run("train", "--out", tmp_path / "new", "--images", "96", "--bnr", "1")
     assert status == 1 and "bnr must stay 0.5" in err
 
 
@@ -98,7 +99,7 @@ def test_flags_of_every_kind(tmp_path: Path) -> None:
         "--network-attention",
         "0",
     )
-    status, _, err = run("train", "--run", tmp_path, *TINY, *flags, "--images", "16")
+    status, _, err = run("train", "--out", tmp_path, *TINY, *flags, "--images", "16")
     assert status == 0, err
     config = warmdiff.load_config(tmp_path / "config.json")
     assert not config.conditional and config.size == (8, 8) and config.betas == (0.8, 0.9) and config.clip is None
@@ -109,7 +110,7 @@ def test_presets_are_whole() -> None:
     for name, config in PRESETS.items():
         assert warmdiff.TrainConfig.preset(name) == config
     assert TrainConfig.preset("cifar10", batch=64, network={"dropout": 0.0}).network.dropout == 0.0
-    assert len({config.run for config in PRESETS.values()}) == len(PRESETS)
+    assert len({config.out for config in PRESETS.values()}) == len(PRESETS)
 
 
 def test_sample_to_grid_folder_and_npz(trained: Path, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_loaded_denoiser_samples(trained: Path) -> None:
 
 
 def test_a_range_of_ratios(tmp_path: Path) -> None:
-    status, _, err = run("train", "--run", tmp_path / "run", *TINY, "--bnr", "0.1", "--bnr-max", "2")
+    status, _, err = run("train", "--out", tmp_path / "run", *TINY, "--bnr", "0.1", "--bnr-max", "2")
     assert status == 0, err
     grids = []
     for bnr in (0.1, 2):
@@ -208,6 +209,30 @@ def test_frechet_distance_and_floor_of_real_digits() -> None:
     assert report["samples"]["FD-pixels"] == pytest.approx(want, rel=1e-3, abs=1e-4)
 
 
+def test_distances_are_those_of_torchmetrics(rng: torch.Generator) -> None:
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+        from torchmetrics.image.kid import KernelInceptionDistance
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchmetrics does not import: {error}")
+    real, other = torch.randn(300, 12, generator=rng).double(), 1.2 * torch.randn(300, 12, generator=rng).double() + 0.1
+
+    class Given(torch.nn.Module):
+        num_features = 12
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    for theirs, ours in (
+        (FrechetInceptionDistance(Given()).set_dtype(torch.float64), metrics.frechet(real, other)),
+        (KernelInceptionDistance(Given(), subsets=1, subset_size=300), metrics.kernel_distance(real, other)),
+    ):
+        theirs.update(real, real=True)
+        theirs.update(other, real=False)
+        value = theirs.compute()
+        assert ours == pytest.approx(float(value[0] if isinstance(value, tuple) else value), rel=1e-4)
+
+
 def test_precision_and_recall_of_known_sets() -> None:
     line = torch.arange(20, dtype=torch.float64).view(-1, 1)
     assert metrics.precision_recall(line, line) == (1.0, 1.0)
@@ -242,7 +267,7 @@ def test_own_features_and_missing_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "features_of_mine", module)
     found = metrics.extractor("features_of_mine:make")
     assert found.distance == "FD-make" and found.features(digits().read([0, 1])).shape == (2, 3 * 64)
-    for name, package in (("inception", "torchmetrics.image.fid"), ("efficientnet-lite0", "efficientnet_lite_pytorch")):
+    for name, package in (("inception", "torch_fidelity"), ("efficientnet-lite0", "efficientnet_lite_pytorch")):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(ImportError, match="pip install"):
             metrics.extractor(name)

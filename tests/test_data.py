@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import importlib
 import io
 import json
+import pickle
 import struct
 import sys
 import types
 import zipfile
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -151,6 +155,53 @@ def test_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match="pip install torchvision"):
         open_images("cifar10")
+
+
+@pytest.fixture
+def real_torchvision() -> Iterator[types.ModuleType]:
+    """torchvision's data sets; where it was built for another torch, with the operators declared that its import asks for."""
+    library = None
+    try:
+        torchvision = importlib.import_module("torchvision")
+    except ImportError as error:
+        pytest.skip(f"torchvision is not installed: {error}")
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        torchvision = importlib.import_module("torchvision")
+    yield torchvision
+    for name in [name for name in sys.modules if library is not None and name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+
+
+def test_files_in_the_format_of_cifar10(real_torchvision: types.ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    truth, labels, folder = pixels(10, 32, 32), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3], tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    sums = {}
+    for i in range(5):
+        part = chw(truth[2 * i : 2 * i + 2]).reshape(2, 3072).numpy()
+        content = pickle.dumps({"data": part, "labels": labels[2 * i : 2 * i + 2]})
+        (folder / f"data_batch_{i + 1}").write_bytes(content)
+        sums[f"data_batch_{i + 1}"] = hashlib.md5(content).hexdigest()
+    content = pickle.dumps({"label_names": list("abcdefghij")})
+    (folder / "batches.meta").write_bytes(content)
+    cifar = real_torchvision.datasets.CIFAR10
+    monkeypatch.setattr(cifar, "train_list", [[name, digest] for name, digest in sums.items()])
+    monkeypatch.setattr(cifar, "test_list", [])
+    monkeypatch.setattr(cifar, "meta", {"filename": "batches.meta", "key": "label_names", "md5": hashlib.md5(content).hexdigest()})
+    images = open_images("cifar10", root=str(tmp_path))
+    assert torch.equal(images.read(range(10)), chw(truth)) and images.labels.tolist() == labels
+
+
+def test_files_in_the_format_of_fashion_mnist(real_torchvision: types.ModuleType, tmp_path: Path) -> None:
+    truth, folder = pixels(6, 28, 28, 1)[..., 0], tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + struct.pack(">3I", *truth.shape) + truth.tobytes())
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 6) + bytes(range(6)))
+    images = open_images("fashion-mnist", root=str(tmp_path))
+    assert torch.equal(images.read(range(6)), torch.from_numpy(truth)[:, None]) and images.labels.tolist() == list(range(6))
 
 
 BAD = {

@@ -20,7 +20,7 @@ MINUTES = 2.5  # start, sampling and saving are within the three
 @pytest.mark.slow
 def test_three_minutes_of_digits(tmp_path: Path) -> None:
     began = time.monotonic()
-    assert main(["train", "--run", str(tmp_path / "run"), "--images", "100_000_000", "--minutes", str(MINUTES), "--device", "cpu"]) == 0
+    assert main(["train", "--out", str(tmp_path / "run"), "--images", "100_000_000", "--minutes", str(MINUTES), "--device", "cpu"]) == 0
     for labels in ("all", "none"):
         assert main(["sample", str(tmp_path / "run"), "--labels", labels, "--out", str(tmp_path / f"{labels}.npz"), "--device", "cpu"]) == 0
     assert time.monotonic() - began < 180

@@ -41,7 +41,7 @@ VARIANTS = {
 
 
 def config_at(path: Path, **changes: Any) -> TrainConfig:
-    return dataclasses.replace(SMALL, run=str(path), **changes)
+    return dataclasses.replace(SMALL, out=str(path), **changes)
 
 
 def losses(config: TrainConfig) -> list[float]:
@@ -49,7 +49,7 @@ def losses(config: TrainConfig) -> list[float]:
 
 
 def final(config: TrainConfig) -> dict[str, torch.Tensor]:
-    return checkpoint.newest(Path(config.run) / "checkpoints")[1]
+    return checkpoint.newest(Path(config.out) / "checkpoints")[1]
 
 
 def assert_same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -145,6 +145,7 @@ def test_augmentation_moves_as_its_labels_say() -> None:
     rows, columns = torch.arange(height).view(-1, 1) - 16.0, torch.arange(width) - 32.0
     blob = torch.exp(-((rows - 3) ** 2 + (columns + 5) ** 2) / 8).expand(300, 1, height, width)
     y, labels = augment(blob, 0.3, 0, torch.arange(300))
+    seen = 0
     for image, label in zip(y.double(), labels.double(), strict=True):
         flip_x, flip_y, scale, cos, sin, along, across, right, down = label.tolist()
         point = torch.tensor([-5.0 * (-1) ** flip_x, 3.0 * (-1) ** flip_y], dtype=torch.float64)
@@ -153,10 +154,12 @@ def test_augmentation_moves_as_its_labels_say() -> None:
         stretch = turn @ torch.diag(torch.tensor([2 ** (0.2 * strength), 2 ** (-0.2 * strength)], dtype=torch.float64)) @ turn.T
         rotate = torch.tensor([[cos + 1, -sin], [sin, cos + 1]], dtype=torch.float64)
         want = 2 ** (0.2 * scale) * (rotate @ stretch @ point) + torch.tensor([right * width, down * height]) / 8
-        if abs(want[0]) < 24 and abs(want[1]) < 8:  # else its mirror image is seen too
-            total = image.sum()
-            centre = torch.stack([(image * columns).sum() / total, (image * rows).sum() / total])
-            assert (centre - want).abs().max() < 0.35, (label, centre, want)
+        if abs(want[0]) < 24 and abs(want[1]) < 8:  # well inside
+            near = image * ((columns - want[0]) ** 2 + (rows - want[1]) ** 2 < 64)  # its mirror images are farther away
+            centre = torch.stack([(near * columns).sum(), (near * rows).sum()]) / near.sum()
+            assert (centre - want).abs().max() < 0.35 and near.max() > 0.8, (label, centre, want)
+            seen += 1
+    assert seen > 100
 
 
 # ---- resume ----
@@ -166,7 +169,7 @@ def test_augmentation_moves_as_its_labels_say() -> None:
 def test_resumed_run_is_the_same_bit_for_bit(variant: str, tmp_path: Path) -> None:
     whole = config_at(tmp_path / "whole", **VARIANTS[variant])
     want = losses(whole)
-    assert len(want) == 12 and all(map(math.isfinite, want)) and min(want[6:]) < want[0]
+    assert len(set(want)) == 12 and all(map(math.isfinite, want))
     parts = config_at(tmp_path / "parts", **VARIANTS[variant])
     got = losses(dataclasses.replace(parts, images=40))
     for state in warmdiff.train(parts):  # the loop is left: saved and stopped
@@ -280,12 +283,14 @@ def test_config_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("bnr = -1", "bnr must be >= 0"), ("bnr = 'x'", "bnr must be float"), ("batch = 0", "batch"), ("batch = 1.5", "batch must be int"),
+        ("bnr = -1", "bnr must be >= 0"), ("bnr = 'x'", "bnr must be float"), ("batch = 0", "batch"),
+        ("batch = 1.5", "batch must be int"),
         ("batchsize = 3", "did you mean 'batch'"), ("[network]\nchanels = 3", "did you mean 'channels'"),
         ("precision = 'fp16'", "precision"),
         ("bnr_max = 0.1", "bnr_max must be above bnr"), ("betas = [0.9]", "betas"), ("size = [3]", "size"), ("preset = 'huge'", "preset"),
         ("bnr = nan", "finite"), ("bnr =", "cannot read"), ("conditional = 1", "conditional must be bool"),
-        ("sigma_max = 0.001", "sigma_max"), ("network = 3", "table"), ("label_dropout = 2", "label_dropout"), ("on_bad = 'ignore'", "on_bad"),
+        ("sigma_max = 0.001", "sigma_max"), ("network = 3", "table"),
+        ("label_dropout = 2", "label_dropout"), ("on_bad = 'ignore'", "on_bad"),
     ],
 )  # fmt: skip
 def test_bad_config_files(text: str, words: str, tmp_path: Path) -> None:
@@ -296,11 +301,8 @@ def test_bad_config_files(text: str, words: str, tmp_path: Path) -> None:
 
 # ---- processes ----
 
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join([str(Path(warmdiff.__file__).parents[1]), *sys.path[:1]]),
-}
+PATHS = [str(Path(warmdiff.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PATHS)}
 FLAGS = [
     *("--batch", "8", "--log-every", "8", "--preview-every", "0", "--no-tensorboard", "--device", "cpu"),
     *("--network-channels", "8", "--network-blocks", "1"),
@@ -308,7 +310,7 @@ FLAGS = [
 
 
 def start(run: Path, images: int, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    command = [sys.executable, *launcher, "-m", "warmdiff", "train", "--run", str(run), "--images", str(images), *FLAGS, *more]
+    command = [sys.executable, *launcher, "-m", "warmdiff", "train", "--out", str(run), "--images", str(images), *FLAGS, *more]
     return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -324,7 +326,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     output = two.communicate(timeout=240)[0]
     assert two.returncode == 0, output
     network = dataclasses.replace(TrainConfig().network, channels=8, blocks=1)
-    want = losses(dataclasses.replace(SMALL, run=str(tmp_path / "one"), network=network))
+    want = losses(dataclasses.replace(SMALL, out=str(tmp_path / "one"), network=network))
     got = [line["loss"] for line in logged(tmp_path / "two").values()]
     assert len(got) == 12
     np.testing.assert_allclose(got, want, rtol=1e-4)
@@ -342,11 +344,11 @@ def test_signals_save_and_stop(number: int, tmp_path: Path) -> None:
         time.sleep(0.05)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0 and "stopped; go on with: warmdiff train --run" in output, output
+    assert process.returncode == 0 and "stopped; go on with: warmdiff train --out" in output, output
     steps = max(logged(tmp_path / "run"))
     assert checkpoint.newest(tmp_path / "run" / "checkpoints")[2]["step"] == steps
     network = dataclasses.replace(TrainConfig().network, channels=8, blocks=1)
-    want = losses(dataclasses.replace(SMALL, run=str(tmp_path / "whole"), images=8 * steps, network=network))
+    want = losses(dataclasses.replace(SMALL, out=str(tmp_path / "whole"), images=8 * steps, network=network))
     assert [line["loss"] for line in logged(tmp_path / "run").values()] == pytest.approx(want, rel=1e-5)
 
 
@@ -370,7 +372,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
     network = dataclasses.replace(TrainConfig().network, channels=8, blocks=1)
-    want = losses(dataclasses.replace(SMALL, run=str(tmp_path / "whole"), images=images, network=network))
+    want = losses(dataclasses.replace(SMALL, out=str(tmp_path / "whole"), images=images, network=network))
     assert [line["loss"] for line in logged(run).values()] == pytest.approx(want, rel=1e-5)
 
 
@@ -378,7 +380,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
 def test_memory_of_the_tiny_preset(tmp_path: Path) -> None:
     code = (
         "import resource, warmdiff; from pathlib import Path\n"
-        f"c = warmdiff.TrainConfig(run={str(tmp_path)!r}, images=128 * 4, preview_every=256)\n"
+        f"c = warmdiff.TrainConfig(out={str(tmp_path)!r}, images=128 * 4, preview_every=256)\n"
         "for s in warmdiff.train(c): pass\n"
         "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 SECTIONS = {
-    "run": "where",
+    "out": "where",
     "data": "data",
     "bnr": "forward process",
     "images": "optimisation",
@@ -27,12 +28,12 @@ SECTIONS = {
 TRAIN_HELP = """\
 Train a model on images. Examples:
 
-  warmdiff train --run runs/digits                                   handwritten digits (in the package), a few minutes on a CPU
-  warmdiff train --run runs/cats --data ~/cats --size 64,64 --preset small
-  warmdiff train --preset cifar10 --run runs/cifar10                 the network and schedule of the papers; wants GPUs
-  torchrun --standalone --nproc-per-node 8 -m warmdiff train --preset cifar10 --run runs/cifar10
+  warmdiff train --out runs/digits                                   handwritten digits (in the package), a few minutes on a CPU
+  warmdiff train --out runs/cats --data ~/cats --size 64,64 --preset small
+  warmdiff train --preset cifar10 --out runs/cifar10                 the network and schedule of the papers; wants GPUs
+  torchrun --standalone --nproc-per-node 8 -m warmdiff train --preset cifar10 --out runs/cifar10
 
-The same command again, or just --run, goes on where the run stopped. Ctrl-C and SIGTERM save and stop. The folder of the run holds
+The same command again, or just --out, goes on where the run stopped. Ctrl-C and SIGTERM save and stop. The folder of the run holds
 checkpoints/, previews/ (sample grids), tensorboard/, log.jsonl and config.json. All intervals are counted in images."""
 
 
@@ -54,7 +55,8 @@ def parse_setting(hint: Any) -> Any:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """A flag for each setting of the config; only those that were typed end up in the namespace."""
-    from warmdiff.config import PRESETS, TrainConfig, settings
+    from warmdiff.config import PRESETS, TrainConfig
+    from warmdiff.options import settings
 
     start = parser.add_argument_group("starting point")
     start.add_argument("--preset", choices=tuple(PRESETS), help="settings to start from (default: tiny; defaults below are those of tiny)")
@@ -78,24 +80,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def config_of(arguments: argparse.Namespace) -> Any:
-    """The config that the flags mean: a run found at --run, or a preset or file, with the flags' changes."""
-    from warmdiff.config import TrainConfig, changed, load_config, settings
+    """The config that the flags mean: a run found at --out, or a preset or file, with the flags' changes."""
+    from warmdiff.config import TrainConfig, load_config
+    from warmdiff.options import changed, settings
 
     given = {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if "." not in name}
-    network = {name.partition(".")[2]: value for name, value in given.items() if "." in name}
-    if network:
-        changes["network"] = network
-    found = Path(changes.get("run", TrainConfig.run)) / "config.json"
+    found = Path(given.get("out", TrainConfig.out)) / "config.json"
     if arguments.config and arguments.preset:
         raise ValueError("--config and --preset cannot be given together (a file may name its preset)")
-    if arguments.config:
-        base = load_config(arguments.config)
-    elif arguments.preset or not found.exists():
-        base = TrainConfig.preset(arguments.preset or "tiny")
-    else:
-        base = load_config(found)
-    return changed(base, changes)
+    if not arguments.config and not arguments.preset and found.exists():
+        arguments.config = found
+    return changed(load_config(arguments.config) if arguments.config else TrainConfig.preset(arguments.preset or "tiny"), given)
 
 
 class StopSignals:
@@ -132,11 +127,11 @@ def train_command(arguments: argparse.Namespace) -> None:
     if not first:
         return
     if state is None:
-        print(f"{config.run} has already seen {config.images:,} images: nothing to do (--images trains longer)")
+        print(f"{config.out} has already seen {config.images:,} images: nothing to do (--images trains longer)")
     else:
         skipped = f", {state.skipped} steps skipped (not finite)" if state.skipped else ""
-        todo = "done" if state.step == state.steps else f"stopped; go on with: warmdiff train --run {config.run}"
-        print(f"{config.run}: {state.images:,} images, loss {state.loss:.4f}{skipped}: {todo}")
+        todo = "done" if state.step == state.steps else f"stopped; go on with: warmdiff train --out {config.out}"
+        print(f"{config.out}: {state.images:,} images, loss {state.loss:.4f}{skipped}: {todo}")
 
 
 def run_training(config: Any, stop: Any, show: bool = True) -> Any:
@@ -145,18 +140,17 @@ def run_training(config: Any, stop: Any, show: bool = True) -> Any:
 
     from warmdiff.training import train
 
-    state = None
-    quiet = 0.5 if sys.stderr.isatty() else 30.0
-    with tqdm(total=config.images, unit="img", unit_scale=True, disable=not show, mininterval=quiet, dynamic_ncols=True) as bar:
-        mean = None
+    state, mean, total = None, math.nan, None if config.minutes else config.images
+    with contextlib.ExitStack() as resources:
+        bar: Any = None
         for state in train(config, stop=stop, progress=show):
-            mean = state.loss if mean is None or not math.isfinite(mean) else 0.98 * mean + 0.02 * state.loss
-            if bar.n == 0 and state.images > config.batch:  # a resumed run
-                bar.initial = bar.n = bar.last_print_n = state.images - config.batch
-            bar.set_postfix(loss=f"{mean:.3f}", skipped=state.skipped, refresh=False) if state.skipped else bar.set_postfix(
-                loss=f"{mean:.3f}", refresh=False
-            )
-            bar.update(state.images - bar.n)
+            if bar is None:  # not before the data was found good
+                often = 0.5 if sys.stderr.isatty() else 30.0
+                options = {"unit": "img", "unit_scale": True, "disable": not show, "mininterval": often}
+                bar = resources.enter_context(tqdm(total=total, initial=state.images - config.batch, **options))
+            mean = 0.98 * mean + 0.02 * state.loss if math.isfinite(mean) else state.loss
+            bar.set_postfix({"loss": f"{mean:.3f}"} | ({"skipped": state.skipped} if state.skipped else {}), refresh=False)
+            bar.update(config.batch)
     return state
 
 

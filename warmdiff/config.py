@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import tomllib
-import types
-import typing
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmdiff.network import NetworkConfig, option
+from warmdiff.network import NetworkConfig
+from warmdiff.options import changed, check, option, validate
 
 TINY = NetworkConfig(channels=24, multipliers=(1, 2), blocks=1, attention=(1,))
 
@@ -27,37 +24,37 @@ class TrainConfig:
     intervals mean the same at any batch size.
     """
 
-    run: str = option("runs/digits", "folder of the run: checkpoints, log, previews; a run found there goes on")
+    out: str = option("runs/digits", "folder of the run: checkpoints, log, previews; a run found there goes on")
     # data
     data: str = option("digits", "digits, cifar10, cifar100, mnist, fashion-mnist, or a folder, zip, npz or IDX file of images")
     root: str = option("data", "folder for data sets that torchvision downloads")
     size: tuple[int, ...] | None = option(None, "height,width to which image files are cropped and scaled")
     gray: bool = option(False, "read image files with one channel")
     on_bad: str = option("stop", "image files that cannot be read: stop before training, or skip and count them", choices=("stop", "skip"))
-    cache_mb: int = option(2048, "decoded image files are kept in memory up to this many MiB")
-    workers: int = option(0, "processes that read images; worth it for sets larger than the cache")
+    cache_mb: int = option(2048, "decoded image files are kept in memory up to this many MiB", low=0)
+    workers: int = option(0, "processes that read images; worth it for sets larger than the cache", low=0)
     conditional: bool = option(True, "learn classes, where the data has them; samples without a class work too")
-    label_dropout: float = option(0.2, "share of images whose class is hidden, so that samples without a class are learnt")
-    augment: float = option(0.0, "probability of each non-leaky augmentation; 0: none at all, not even flips")
+    label_dropout: float = option(0.2, "share of images whose class is hidden, so that samples without a class are learnt", low=0, high=1)
+    augment: float = option(0.0, "probability of each non-leaky augmentation; 0: none at all, not even flips", low=0, high=1)
     # process
-    bnr: float = option(0.5, "blur-to-noise ratio alpha / beta, in pixels; 0 is plain noise")
-    bnr_max: float | None = option(None, "draw each image's ratio between bnr and this, and tell it to the network")
-    sigma_min: float = option(0.002, "smallest noise level of sampling")
-    sigma_max: float = option(80.0, "largest noise level of sampling")
+    bnr: float = option(0.5, "blur-to-noise ratio alpha / beta, in pixels; 0 is plain noise", low=0)
+    bnr_max: float | None = option(None, "draw each image's ratio between bnr and this, and tell it to the network", above=0)
+    sigma_min: float = option(0.002, "smallest noise level of sampling", above=0)
+    sigma_max: float = option(80.0, "largest noise level of sampling", above=0)
     level_mean: float = option(-1.2, "mean of the logarithm of the noise level in training")
-    level_std: float = option(1.2, "its standard deviation")
+    level_std: float = option(1.2, "its standard deviation", above=0)
     # optimisation
-    images: int = option(1_000_000, "train on so many images, counted with repeats")
-    minutes: float | None = option(None, "stop (and save) after so many minutes, even before")
-    batch: int = option(64, "images of one step, over all processes")
-    micro_batch: int | None = option(None, "images at once in one process, if the batch does not fit; the gradient is the same")
-    learning_rate: float = option(2e-3, "Adam's learning rate")
-    ramp_up: int = option(20_000, "images over which the learning rate rises from zero")
+    images: int = option(1_000_000, "train on so many images, counted with repeats", above=0)
+    minutes: float | None = option(None, "stop (and save) after so many minutes, even before", above=0)
+    batch: int = option(64, "images of one step, over all processes", above=0)
+    micro_batch: int | None = option(None, "images at once in one process, if the batch does not fit; the gradient is the same", above=0)
+    learning_rate: float = option(2e-3, "Adam's learning rate", above=0)
+    ramp_up: int = option(20_000, "images over which the learning rate rises from zero", low=0)
     betas: tuple[float, ...] = option((0.9, 0.99), "Adam's two decay rates")
-    clip: float | None = option(1.0, "largest norm of the gradient")
-    ema: int = option(20_000, "half-life, in images, of the averaged weights that samples are made with")
-    ema_ramp: float | None = option(0.1, "the half-life is at most this share of the images seen so far")
-    max_skipped: int = option(100, "give up after so many steps in a row whose loss or gradient is not finite")
+    clip: float | None = option(1.0, "largest norm of the gradient", above=0)
+    ema: int = option(20_000, "half-life, in images, of the averaged weights that samples are made with", low=0)
+    ema_ramp: float | None = option(0.1, "the half-life is at most this share of the images seen so far", above=0)
+    max_skipped: int = option(100, "give up after so many steps in a row whose loss or gradient is not finite", above=0)
     seed: int = option(0, "decides initial weights, order of images, noise levels and noise")
     # machine
     device: str = option("auto", "cpu, cuda, cuda:1, ..; auto: a GPU if there is one")
@@ -65,41 +62,18 @@ class TrainConfig:
     channels_last: bool = option(True, "memory layout of the network's tensors; faster on most machines")
     compile: bool = option(False, "run the network through torch.compile")
     # watching
-    log_every: int = option(2_000, "images between two lines of log.jsonl and TensorBoard")
-    preview_every: int = option(50_000, "images between two sample grids; 0: none")
-    save_every: int = option(50_000, "images between two checkpoints")
-    keep: int = option(3, "checkpoints kept, newest first")
+    log_every: int = option(2_000, "images between two lines of log.jsonl and TensorBoard", above=0)
+    preview_every: int = option(50_000, "images between two sample grids; 0: none", low=0)
+    save_every: int = option(50_000, "images between two checkpoints", above=0)
+    keep: int = option(3, "checkpoints kept, newest first", above=0)
     tensorboard: bool = option(True, "write TensorBoard files")
     network: NetworkConfig = TINY
 
     def __post_init__(self) -> None:
-        positive = (
-            "images",
-            "batch",
-            "learning_rate",
-            "sigma_min",
-            "sigma_max",
-            "level_std",
-            "log_every",
-            "save_every",
-            "keep",
-            "max_skipped",
-        )
-        for name in positive:
-            check(getattr(self, name) > 0, name, getattr(self, name), "> 0")
-        for name in ("bnr", "ramp_up", "ema", "workers", "cache_mb", "preview_every"):
-            check(getattr(self, name) >= 0, name, getattr(self, name), ">= 0")
-        for name in ("bnr_max", "micro_batch", "clip", "ema_ramp", "minutes"):
-            check(getattr(self, name) is None or getattr(self, name) > 0, name, getattr(self, name), "> 0 or not given")
-        for name in ("label_dropout", "augment"):
-            check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
-        check(self.on_bad in ("stop", "skip"), "on_bad", self.on_bad, "stop or skip")
-        check(self.precision in ("fp32", "bf16"), "precision", self.precision, "fp32 or bf16")
+        validate(self)
         check(self.sigma_min < self.sigma_max < math.inf, "sigma_max", self.sigma_max, f"above sigma_min = {self.sigma_min}")
         check(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)")
-        check(
-            self.bnr_max is None or self.bnr_max > self.bnr > 0, "bnr_max", self.bnr_max, f"above bnr = {self.bnr}, which must be > 0 then"
-        )
+        check(self.bnr_max is None or self.bnr_max > self.bnr > 0, "bnr_max", self.bnr_max, f"above bnr = {self.bnr}, and that above 0")
         check(self.size is None or (len(self.size) == 2 and min(self.size) > 0), "size", self.size, "height,width")
         check(-(2**63) <= self.seed < 2**63, "seed", self.seed, "within 64 bits")
 
@@ -115,68 +89,29 @@ class TrainConfig:
         return changed(PRESETS[name], changes)
 
 
-def check(holds: bool, name: str, got: Any, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {wanted}, got {got!r}")
-
-
 # EDM, table 7 and appendix F: CIFAR-10 and FFHQ at 64x64 (DDPM++). At 128x128 the same network, one resolution more.
 EDM = TrainConfig(
-    data="cifar10", run="runs/cifar10", images=200_000_000, batch=512, learning_rate=1e-3, ramp_up=10_000_000, betas=(0.9, 0.999),
+    data="cifar10", out="runs/cifar10", images=200_000_000, batch=512, learning_rate=1e-3, ramp_up=10_000_000, betas=(0.9, 0.999),
     clip=None, ema=500_000, ema_ramp=0.05, augment=0.12, conditional=False, precision="bf16",
     log_every=51_200, preview_every=2_000_000, save_every=2_000_000, network=NetworkConfig(dropout=0.13),
 )  # fmt: skip
 FFHQ = dataclasses.replace(
-    EDM, data="ffhq-64x64.zip", run="runs/ffhq64", batch=256, learning_rate=2e-4, augment=0.15,
+    EDM, data="ffhq-64x64.zip", out="runs/ffhq64", batch=256, learning_rate=2e-4, augment=0.15,
     network=NetworkConfig(multipliers=(1, 2, 2, 2), attention=(2,), dropout=0.05),
 )  # fmt: skip
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(),
     "small": TrainConfig(
-        run="runs/fashion-mnist", data="fashion-mnist", images=10_000_000, batch=256, learning_rate=5e-4, ramp_up=200_000, ema=200_000,
+        out="runs/fashion-mnist", data="fashion-mnist", images=10_000_000, batch=256, learning_rate=5e-4, ramp_up=200_000, ema=200_000,
         log_every=12_800, preview_every=500_000, save_every=500_000, network=NetworkConfig(channels=64, multipliers=(1, 2, 2), blocks=2),
     ),
     "cifar10": EDM,
     "ffhq64": FFHQ,
     "lsun128": dataclasses.replace(
-        FFHQ, data="lsun-church-128x128.zip", run="runs/lsun128",
+        FFHQ, data="lsun-church-128x128.zip", out="runs/lsun128",
         network=NetworkConfig(multipliers=(1, 2, 2, 2, 2), attention=(3,), dropout=0.05),
     ),
 }  # fmt: skip
-
-
-def changed(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A copy of a dataclass with fields changed, names and types checked; for ``network``, a mapping of changes."""
-    hints = typing.get_type_hints(type(config))
-    values = {}
-    for name, value in changes.items():
-        if name not in hints:
-            close = difflib.get_close_matches(name, hints, 1)
-            raise ValueError(
-                f"unknown setting {name!r}" + (f", did you mean {close[0]!r}?" if close else f"; there are {', '.join(hints)}")
-            )
-        if dataclasses.is_dataclass(hints[name]):
-            values[name] = value if isinstance(value, hints[name]) else changed(getattr(config, name), value)
-        else:
-            values[name] = coerced(name, value, hints[name])
-    return dataclasses.replace(config, **values)
-
-
-def coerced(name: str, value: Any, hint: Any) -> Any:
-    """``value`` as the type of a field; ints are floats too, lists are tuples."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in kinds:
-        return None
-    kind = kinds[0]
-    if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
-        return tuple(coerced(name, item, typing.get_args(kind)[0]) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(kind, type) or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{name} must be {hint if isinstance(hint, types.UnionType) else getattr(hint, '__name__', hint)}, got {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value!r}")
-    return value
 
 
 def load_config(path: str | Path) -> TrainConfig:
@@ -199,17 +134,6 @@ def load_config(path: str | Path) -> TrainConfig:
 
 def config_from(values: Any) -> TrainConfig:
     """The inverse of ``dataclasses.asdict``, and of what a person writes."""
-    if not isinstance(values, dict) or not isinstance(values.get("network", {}), dict):
-        raise ValueError(f"a config must be a table of settings, got {type(values).__name__}")
+    check(isinstance(values, dict), "a config", values, "a table of settings")
     values = dict(values)
     return TrainConfig.preset(str(values.pop("preset", "tiny")), **values)
-
-
-def settings(kind: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
-    """(dotted name, field, type) of everything that a person sets, nested dataclasses flattened."""
-    hints = typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(hints[item.name]):
-            yield from settings(hints[item.name], f"{prefix}{item.name}.")
-        elif not item.metadata.get("derived"):
-            yield prefix + item.name, item, hints[item.name]

@@ -59,7 +59,8 @@ def in_memory(name: str, images: Any, labels: Any = None, skipped: Sequence[str]
     """An `ImageSet` over a uint8 array ``[N, C, H, W]``."""
     pixels = torch.from_numpy(np.ascontiguousarray(images))
     numbers = None if labels is None else torch.as_tensor(np.asarray(labels), dtype=torch.int64)
-    return ImageSet(name, tuple(pixels.shape[1:]), len(pixels), lambda indices: pixels[indices], numbers, list(skipped))
+    channels, height, width = pixels.shape[1:]
+    return ImageSet(name, (channels, height, width), len(pixels), lambda indices: pixels[indices], numbers, list(skipped))
 
 
 def digits() -> ImageSet:
@@ -72,7 +73,7 @@ def digits() -> ImageSet:
 def open_images(
     source: str,
     *,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     gray: bool = False,
     on_bad: str = "stop",
     root: str = "data",
@@ -138,7 +139,7 @@ def from_torchvision(source: str, name: str, root: str) -> ImageSet:
 def from_files(
     source: str,
     files: readers.Folder | readers.Archive,
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     gray: bool,
     on_bad: str,
     cache_mb: int,
@@ -147,7 +148,9 @@ def from_files(
     """Decodes every file once: what cannot be read is known before training, and what fits stays in memory."""
     if not files.names:
         raise ValueError(f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
-    budget, kept, good, bad = cache_mb * 2**20, [], [], []
+    budget, kept = cache_mb * 2**20, []
+    good: list[int] = []
+    bad: list[str] = []
     shape: tuple[int, ...] | None = None
 
     def load(name: str) -> readers.Array | str:

@@ -25,13 +25,13 @@ def demo(out: Path, minutes: float, seed: int, stop: Callable[[], bool]) -> None
     Run again, it goes on training where it stopped.
 
     Raises:
-        ImportError: matplotlib, Pillow, safetensors, torchmetrics or tqdm is missing, before training.
+        ImportError: matplotlib, Pillow, safetensors or tqdm is missing, before training.
     """
-    require("matplotlib", "PIL", "safetensors", "torchmetrics", "tqdm")
+    require("matplotlib", "PIL", "safetensors", "tqdm")
     from warmdiff.cli import run_training
 
     config = TrainConfig.preset(
-        "tiny", run=str(out / "run"), images=10**9, minutes=minutes, seed=seed, preview_every=0, save_every=10**8, tensorboard=False
+        "tiny", out=str(out / "run"), images=10**9, minutes=minutes, seed=seed, preview_every=0, save_every=10**8, tensorboard=False
     )
     print(f"Training on 1,797 handwritten digits of 8 x 8 pixels for {minutes:g} minutes ...", flush=True)
     run_training(config, stop)
@@ -77,9 +77,10 @@ def plot_loss(log: Path, path: Path) -> None:
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    axes = Figure(figsize=(6, 4), layout="constrained").subplots()
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
     for name, label in (("loss_blurred", "blurred image"), ("loss_residual", "missing detail")):
         axes.plot([line["images"] / 1000 for line in lines], [line.get(name) for line in lines], label=label)
     axes.set(xlabel="images seen (thousands)", ylabel="weighted squared error", yscale="log", title="Loss of both heads")
     axes.legend()
-    axes.figure.savefig(path)
+    figure.savefig(path)

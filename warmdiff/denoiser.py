@@ -151,34 +151,41 @@ def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "e
         found = checkpoint.newest(path / "checkpoints")
         if found is None:
             raise FileNotFoundError(f"no usable checkpoint in {path / 'checkpoints'}")
-        path, tensors, state = found
+        denoiser = restore(*found, weights)
     else:
-        tensors, state = checkpoint.load(path)
-    denoiser = restore(path, tensors, state, weights)
+        denoiser = restore(path, *checkpoint.load(path), weights)
     return denoiser.to(device).eval().requires_grad_(False)
 
 
-def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, object], weights: str) -> Denoiser:
+def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], weights: str) -> Denoiser:
     """A denoiser of a checkpoint's contents, which nobody vouches for: names and shapes are compared before memory is taken."""
     try:
-        config = config_from(state["config"])
-        spectrum = DataSpectrum(tensors["spectrum.variance"], tensors["spectrum.mean"], int(state["spectrum_count"]))  # type: ignore[call-overload]
-        classes = int(state["classes"])  # type: ignore[call-overload]
-        channels = spectrum.variance.shape[0]
+        config, spectrum = config_from(state["config"]), spectrum_of(tensors, state)
         with torch.device("meta"):
-            net = WarmNet(network_of(config, channels, classes))
-    except (KeyError, ValueError, TypeError, IndexError, RuntimeError, OverflowError) as error:
+            sizes = WarmNet(network_of(config, len(spectrum.variance), state["classes"]))
+    except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path}: its description of the network is not usable: {error}") from None
-    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    wanted = {name: tensor.shape for name, tensor in sizes.state_dict().items()}
     given = {name.removeprefix(weights + "."): tensor for name, tensor in tensors.items() if name.startswith(weights + ".")}
-    if {name: tensor.shape for name, tensor in given.items()} != wanted:
-        odd = next(iter(set(given) ^ set(wanted)), None) or next(name for name in wanted if given[name].shape != wanted[name])
-        raise ValueError(f"{path}: its weights do not fit its config: {odd!r} is missing, unknown or of another shape")
-    net = WarmNet(net.config)
+    odd = [name for name in sorted(wanted.keys() | given.keys()) if name not in given or given[name].shape != wanted.get(name)]
+    if odd:
+        raise ValueError(f"{path}: its weights do not fit its config: {odd[0]!r} is missing, unknown or of another shape")
+    net = WarmNet(sizes.config)
     net.load_state_dict(given)
-    if config.channels_last:
-        net = net.to(memory_format=torch.channels_last)
-    return Denoiser(net, config, spectrum)
+    return Denoiser(laid_out(net, config), config, spectrum)
+
+
+def laid_out(net: WarmNet, config: TrainConfig) -> WarmNet:
+    return net.to(memory_format=torch.channels_last) if config.channels_last else net  # type: ignore[call-overload]
+
+
+def spectrum_of(tensors: dict[str, Tensor], state: dict[str, Any]) -> DataSpectrum:
+    """The data's spectrum in a checkpoint; ValueError or KeyError if it is none."""
+    variance, mean = tensors["spectrum.variance"], tensors["spectrum.mean"]
+    usable = variance.ndim == 3 and mean.shape == variance.shape and variance.dtype == torch.float64
+    if not (usable and bool((variance >= 0).all()) and bool(variance.isfinite().all())):
+        raise ValueError(f"its spectrum must be finite float64 [C, H, W] >= 0, got {variance.dtype} {list(variance.shape)}")
+    return DataSpectrum(variance, mean, int(state["spectrum_count"]))
 
 
 def sample_images(

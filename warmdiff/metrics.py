@@ -34,18 +34,16 @@ def rgb(images: Tensor) -> Tensor:
 def inception() -> Extractor:
     """The Inception-v3 of the published FID, as torch-fidelity ships it: the only features whose distance is called FID."""
     try:
-        from torchmetrics.image.fid import NoTrainInceptionV3
-    except ImportError as error:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except (ImportError, RuntimeError) as error:  # RuntimeError: its torchvision was built for another torch
         raise ImportError(
-            f"features 'inception' need torchmetrics and torch-fidelity ({error}): pip install torchmetrics torch-fidelity"
+            f"features 'inception' need torch-fidelity, which does not import ({error}): pip install torch-fidelity"
         ) from None
     try:
-        net = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
-    except ModuleNotFoundError as error:
-        raise ImportError(f"features 'inception' need torch-fidelity: {error}") from None
+        net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval()
     except OSError as error:
-        raise ValueError(f"Inception's weights could not be downloaded ({error}); offline, use other features") from None
-    return Extractor("inception", "FID", lambda images: net(rgb(images)).flatten(1))
+        raise ValueError(f"Inception's weights could not be downloaded ({error}); without a network, use other features") from None
+    return Extractor("inception", "FID", lambda images: net(rgb(images).contiguous())[0])
 
 
 def efficientnet_lite0() -> Extractor:
@@ -121,36 +119,27 @@ def evaluate(images: Tensor, data: ImageSet, features: Extractor, seed: int = 0)
 
 
 def scores(real: Tensor, other: Tensor, name: str) -> dict[str, float]:
-    """Frechet distance and KID by torchmetrics, and precision and recall, of features ``[N, D]``."""
-    try:
-        from torchmetrics.image.fid import FrechetInceptionDistance
-        from torchmetrics.image.kid import KernelInceptionDistance
-    except ImportError as error:
-        raise ImportError(f"measuring needs torchmetrics ({error}): pip install torchmetrics") from None
-
-    class Given(nn.Module):
-        """Features are passed to the metrics as they are."""
-
-        num_features = real.shape[1]
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x
-
-    distance = FrechetInceptionDistance(feature=Given()).set_dtype(torch.float64)
-    kernel = KernelInceptionDistance(feature=Given(), subsets=50, subset_size=min(1000, len(real)))
-    for metric in (distance, kernel):
-        metric.update(real, real=True)
-        metric.update(other, real=False)
-    with torch.random.fork_rng(devices=[]):  # KID draws its subsets
-        torch.manual_seed(0)
-        kid = kernel.compute()[0]
     precision, recall = precision_recall(real, other)
-    return {
-        name: float(distance.compute()),
-        name.replace("FID", "FD").replace("FD", "KID"): float(kid),
-        "precision": precision,
-        "recall": recall,
-    }
+    kid = name.replace("FID", "FD").replace("FD", "KID")
+    return {name: frechet(real, other), kid: kernel_distance(real, other), "precision": precision, "recall": recall}
+
+
+def frechet(real: Tensor, other: Tensor) -> float:
+    """Frechet distance of Gaussians fitted to features ``[N, D]``: ``|dm|^2 + tr(C + C' - 2 (C C')^(1/2))`` [Heusel et al., 2017]."""
+    mean, first, second = real.mean(0) - other.mean(0), torch.cov(real.T), torch.cov(other.T)
+    roots = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
+    return float(mean @ mean + first.trace() + second.trace() - 2 * roots)
+
+
+def kernel_distance(real: Tensor, other: Tensor) -> float:
+    """KID [Binkowski et al., 2018]: the unbiased squared MMD of the kernel ``(x y / D + 1)^3`` over all pairs."""
+
+    def mean(x: Tensor, y: Tensor) -> Tensor:
+        total = sum(((part @ y.T / y.shape[1] + 1) ** 3).sum() for part in x.split(1024))
+        own = ((x * x).sum(1) / x.shape[1] + 1).pow(3).sum() if x is y else 0
+        return (total - own) / (len(x) * (len(y) - (x is y)))
+
+    return float(mean(real, real) + mean(other, other) - 2 * mean(real, other))
 
 
 def precision_recall(real: Tensor, other: Tensor, neighbours: int = 3) -> tuple[float, float]:

@@ -10,19 +10,17 @@ not change the network's capacity.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from warmdiff.options import check, option, validate
+
 AUGMENT_LABELS = 9  # numbers that describe one augmentation, see augment.py
 ROOT_HALF = math.sqrt(0.5)
-
-
-def option(default: object, text: str, **more: object) -> object:
-    """A dataclass field with its explanation, from which the command line makes a flag."""
-    return field(default=default, metadata={"help": text, **more})
 
 
 @dataclass(frozen=True)
@@ -30,44 +28,33 @@ class NetworkConfig:
     """Sizes of a `WarmNet`. Fields marked (data) are set from the data and the process when training starts."""
 
     family: str = option("ddpmpp", "architecture of Song et al. 2021", choices=("ddpmpp", "ncsnpp"))
-    image_channels: int = option(3, "(data) channels of an image", derived=True)
-    classes: int = option(0, "(data) number of classes, 0: unconditional", derived=True)
+    image_channels: int = option(3, "(data) channels of an image", derived=True, low=1)
+    classes: int = option(0, "(data) number of classes, 0: unconditional", derived=True, low=0)
     augment: bool = option(False, "(data) takes augmentation labels", derived=True)
-    blur_input: bool = option(False, "(data) conditioned on the blur level too, for a range of blur-to-noise ratios", derived=True)
-    channels: int = option(128, "channels at full resolution")
+    blur_input: bool = option(False, "(data) is told the blur level too, for a range of blur-to-noise ratios", derived=True)
+    channels: int = option(128, "channels at full resolution, an even number", low=2)
     multipliers: tuple[int, ...] = option((2, 2, 2), "channel multiplier of each resolution, from full to coarsest")
-    blocks: int = option(4, "residual blocks per resolution")
-    attention: tuple[int, ...] = option((1,), "resolutions with self-attention, 0 is the full one; the coarsest one's middle always has it")
-    dropout: float = option(0.0, "dropout inside residual blocks")
+    blocks: int = option(4, "residual blocks per resolution", low=1)
+    attention: tuple[int, ...] = option((1,), "resolutions with self-attention, 0 is the full one; the middle always has it")
+    dropout: float = option(0.0, "dropout inside residual blocks", low=0, high=0.99)
 
     def __post_init__(self) -> None:
-        if self.family not in ("ddpmpp", "ncsnpp"):
-            raise ValueError(f"network.family must be ddpmpp or ncsnpp, got {self.family!r}")
-        if not self.multipliers:
-            raise ValueError("network.multipliers must name at least one resolution, got an empty tuple")
-        for name, value in {"image_channels": self.image_channels, "channels": self.channels, "blocks": self.blocks}.items():
-            if value < 1:
-                raise ValueError(f"network.{name} must be >= 1, got {value}")
-        if self.channels % 2 or any(m < 1 for m in self.multipliers):
-            raise ValueError(f"network.channels must be even and multipliers >= 1, got {self.channels} and {self.multipliers}")
-        if any(not 0 <= a < len(self.multipliers) for a in self.attention):
-            raise ValueError(f"network.attention must name resolutions 0..{len(self.multipliers) - 1}, got {self.attention}")
-        if self.classes < 0 or not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"network.classes must be >= 0 and dropout in [0, 1), got {self.classes} and {self.dropout}")
+        validate(self, "network.")
+        check(self.channels % 2 == 0, "network.channels", self.channels, "even")
+        check(bool(self.multipliers) and min(self.multipliers) >= 1, "network.multipliers", self.multipliers, "one or more integers >= 1")
+        levels = range(len(self.multipliers))
+        check(all(a in levels for a in self.attention), "network.attention", self.attention, f"resolutions 0..{len(levels) - 1}")
 
 
-def convolution(inputs: int, outputs: int, size: int = 3, gain: float = 1.0) -> nn.Conv2d:
-    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
-    return initialised(layer, gain)
-
-
-def initialised(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Conv2d | nn.Linear:
+def initialised(layer: Any, gain: float = 1.0) -> Any:
     """Xavier-uniform weights times ``gain`` (0 starts a residual branch as nothing), zero bias."""
-    nn.init.xavier_uniform_(layer.weight)
-    with torch.no_grad():
-        layer.weight.mul_(gain)
+    nn.init.xavier_uniform_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def convolution(inputs: int, outputs: int, size: int = 3, gain: float = 1.0) -> Any:
+    return initialised(nn.Conv2d(inputs, outputs, size, padding=size // 2), gain)
 
 
 def normalisation(channels: int) -> nn.GroupNorm:
@@ -233,6 +220,7 @@ class WarmNet(nn.Module):
         again = x
         h = self.first(x)
         skips = [h]
+        stage: Any
         for level, stage in enumerate(self.down):
             for i, block in enumerate(stage):
                 h = block(h, embedding)

@@ -102,7 +102,7 @@ def read_idx(path: Path) -> Array:
         raise ValueError(f"{path}: cannot be read: {error}") from None
     if len(data) != wanted:
         raise ValueError(f"{path}: truncated or too long, its header announces {wanted:,} bytes of {shape}")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape).copy()
 
 
 def read_idx_pair(path: Path) -> tuple[Array, Array | None]:
@@ -121,7 +121,7 @@ def idx_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if "images" in p.name and "idx3-ubyte" in p.name and p.suffix in ("", ".gz"))
 
 
-def decode(content: bytes, size: tuple[int, int] | None, gray: bool) -> Array:
+def decode(content: bytes, size: tuple[int, ...] | None, gray: bool) -> Array:
     """One image file as uint8 ``[C, H, W]``: upright, on black where transparent; to ``size`` (H, W) by cropping and scaling.
 
     Raises ValueError for whatever is not a whole 8-bit image of at most 2^26 pixels.
@@ -133,11 +133,11 @@ def decode(content: bytes, size: tuple[int, int] | None, gray: bool) -> Array:
     if not content:
         raise ValueError("empty file (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(content))
-        if math.prod(image.size) > MAX_PIXELS:
-            raise ValueError(f"refused, {image.size[0]} x {image.size[1]} pixels are more than {MAX_PIXELS:,}")
-        image.verify()  # checksums, where the format has them; the object is useless afterwards
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+        first = Image.open(io.BytesIO(content))
+        if math.prod(first.size) > MAX_PIXELS:
+            raise ValueError(f"refused, {first.size[0]} x {first.size[1]} pixels are more than {MAX_PIXELS:,}")
+        first.verify()  # checksums, where the format has them; the object is useless afterwards
+        image: Any = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"pixels of mode {image.mode} are not 8-bit: convert the image first")
         if "A" in image.getbands() or "transparency" in image.info:

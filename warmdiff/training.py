@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
 from warmdiff.data import ImageSet, batches, open_images
-from warmdiff.denoiser import Denoiser, network_of
+from warmdiff.denoiser import Denoiser, laid_out, network_of, spectrum_of
 from warmdiff.loss import TwoHeadLoss
 from warmdiff.network import WarmNet
 from warmdiff.runlog import RunLog, lock
@@ -29,7 +29,7 @@ from warmdiff.spectrum import DataSpectrum
 
 # Settings that do not change what is computed, so a resumed run may have others.
 MAY_CHANGE = frozenset({
-    "run", "data", "root", "on_bad", "cache_mb", "workers", "images", "minutes", "micro_batch", "max_skipped", "device", "channels_last",
+    "out", "data", "root", "on_bad", "cache_mb", "workers", "images", "minutes", "micro_batch", "max_skipped", "device", "channels_last",
     "compile", "log_every", "preview_every", "save_every", "keep", "tensorboard",
 })  # fmt: skip
 SPECTRUM_IMAGES = 50_000  # at most so many are measured
@@ -67,8 +67,9 @@ class World:
             dist.init_process_group("nccl" if device != "cpu" and torch.cuda.is_available() else "gloo")
             self.owner = True
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        if device == "auto":
-            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        device = "cpu" if device == "auto" else device
         self.device = torch.device(device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -99,7 +100,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = WarmNet(network_of(config, shape[0], classes))
-        net = net.to(world.device, memory_format=torch.channels_last if config.channels_last else torch.contiguous_format)
+        net = laid_out(net.to(world.device), config)
         self.net = net.train()
         average = copy.deepcopy(net).eval().requires_grad_(False)
         self.denoiser = Denoiser(average, config, spectrum)
@@ -109,7 +110,8 @@ class Trainer:
         if config.compile:
             module = torch.compile(net)  # type: ignore[assignment]
         if world.size > 1:
-            module = nn.parallel.DistributedDataParallel(module, device_ids=[world.device] if world.device.type == "cuda" else None)
+            devices = [world.device] if world.device.type == "cuda" else None
+            module = nn.parallel.DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
         self.module = module
         self.step = self.skipped = self.in_a_row = 0
 
@@ -219,17 +221,16 @@ def check_same(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
 
 def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trainer:
     """The newest good checkpoint of the run's folder, or a new network."""
-    found = checkpoint.newest(Path(config.run) / "checkpoints")
+    found = checkpoint.newest(Path(config.out) / "checkpoints")
     if found is None:
         chosen = range(0, len(images), -(-len(images) // SPECTRUM_IMAGES))
         spectrum = DataSpectrum.measure(images.chunks(1024, chosen))
         return Trainer(config, images.shape, images.classes, spectrum, world)
     path, tensors, state = found
     try:
-        saved = config_from(state["config"])
-        spectrum = DataSpectrum(tensors["spectrum.variance"], tensors["spectrum.mean"], int(state["spectrum_count"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a checkpoint of a run: {error!r} is missing or wrong") from None
+        saved, spectrum = config_from(state["config"]), spectrum_of(tensors, state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a checkpoint of a run: {error}") from None
     check_same(path, saved, config)
     before, now = (state.get("count"), *spectrum.variance.shape), (len(images), *images.shape)
     if before != now:
@@ -240,7 +241,7 @@ def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trai
 
 
 def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progress: bool = False) -> Iterator[TrainState]:
-    """Trains, and yields a `TrainState` after each step; a run found in ``config.run`` goes on from its newest good checkpoint.
+    """Trains, and yields a `TrainState` after each step; a run found in ``config.out`` goes on from its newest good checkpoint.
 
     A checkpoint is written at the config's intervals, at the end, when ``stop`` says so, and when the loop over the states is
     left. A resumed run computes what one that was never stopped computes, bit for bit on one CPU process with the same number
@@ -267,7 +268,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
 
 
 def _train(config: TrainConfig, world: World, stop: Callable[[], bool] | None, progress: bool) -> Iterator[TrainState]:
-    run, first = Path(config.run), world.rank == 0
+    run, first = Path(config.out), world.rank == 0
     options = {"size": config.size, "gray": config.gray, "on_bad": config.on_bad, "root": config.root, "cache_mb": config.cache_mb}
     if not first:
         world.wait()  # one process downloads
@@ -301,7 +302,18 @@ def _train(config: TrainConfig, world: World, stop: Callable[[], bool] | None, p
                 losses, norm, stopping = trainer.train_step(pixels.to(world.device, non_blocking=True), labels, positions, late or asked)
                 speed = (trainer.step - start) * config.batch / (time.monotonic() - began)
                 state = TrainState(
-                    trainer.step, steps, trainer.images, sum(losses), *losses, norm, rate, trainer.skipped, speed, run, trainer.denoiser
+                    trainer.step,
+                    steps,
+                    trainer.images,
+                    sum(losses),
+                    losses[0],
+                    losses[1],
+                    norm,
+                    rate,
+                    trainer.skipped,
+                    speed,
+                    run,
+                    trainer.denoiser,
                 )
                 done = stopping or trainer.step == steps
                 if log is not None:

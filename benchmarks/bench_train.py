@@ -1,0 +1,137 @@
+"""Images per second of a training step, and how much of it the forward process takes: with warmops, and with plain PyTorch.
+
+Both steps are the same network, the same targets and the same optimizer; only where ``x_t`` and ``A x_0`` come from differs. The
+plain form is what a user would write: the DCT matrices once, then per step two products for each of DCT and its inverse, and
+``randn``. The tiny preset runs anywhere; the CIFAR-10 preset needs a GPU (or ``--preset cifar10`` and patience).
+
+    python benchmarks/bench_train.py [--preset tiny] [--threads 2] [--seconds 20] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import warmops
+from warmdiff import loss as loss_module
+from warmdiff.config import TrainConfig
+from warmdiff.loss import draw_levels
+from warmdiff.randomness import seeds
+from warmdiff.spectrum import DataSpectrum
+from warmdiff.training import Trainer, World
+
+SHAPES = {"tiny": (1, 8, 8), "small": (1, 28, 28), "cifar10": (3, 32, 32), "ffhq64": (3, 64, 64), "lsun128": (3, 128, 128)}
+
+
+class PlainForward:
+    """`warmops.blur_noise` as four matrix products and ``randn``, for one image size."""
+
+    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
+        def basis(n: int) -> Tensor:
+            k = torch.arange(n, dtype=torch.float64)
+            matrix = torch.cos(math.pi * k[:, None] * (2 * k + 1) / (2 * n)) * math.sqrt(2 / n)
+            matrix[0] /= math.sqrt(2)
+            return matrix.float().to(device)
+
+        self.rows, self.columns = basis(size[0]), basis(size[1])
+        squares = [(torch.arange(n, device=device) * math.pi / n) ** 2 for n in size]
+        self.eigenvalues = squares[0][:, None] + squares[1]
+
+    def __call__(
+        self, x: Tensor, alpha: Tensor, beta: Tensor, *, seed: Tensor, scale: Tensor, return_blurred: bool
+    ) -> tuple[Tensor, Tensor]:
+        assert return_blurred
+        alpha, beta, scale = (level.to(x.dtype).view(-1, 1, 1, 1) for level in (alpha, beta, scale))
+        decay = torch.exp(-0.5 * alpha**2 * self.eigenvalues)
+        blurred = self.rows.T @ (decay * (self.rows @ x @ self.columns.T)) @ self.columns
+        return scale * (blurred + beta * torch.randn_like(x)), blurred
+
+
+def median_time(call: Callable[[], object], seconds: float, device: torch.device) -> float:
+    """Median seconds of a call, after two that do not count."""
+    times: list[float] = []
+    began = time.monotonic()
+    while len(times) < 5 or time.monotonic() - began < seconds:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+def measure(preset: str, seconds: float, batch: int | None) -> list[dict[str, float | str]]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = TrainConfig.preset(preset, device=device.type, conditional=False)
+    config = dataclasses.replace(config, batch=batch or config.batch, precision=config.precision if device.type == "cuda" else "fp32")
+    shape, n = SHAPES[preset], config.batch
+    world = World(device.type)
+    images = torch.randint(0, 256, (n, *shape), dtype=torch.uint8, device=device)
+    x0, positions = images.float() / 127.5 - 1, torch.arange(n)
+    levels = draw_levels(config, positions)
+    alpha, beta = levels.alpha.to(device), levels.beta.to(device)
+    forms: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+        "warmops": warmops.blur_noise,
+        "plain PyTorch": PlainForward((shape[1], shape[2]), device),
+    }
+    given = {"seed": seeds(0, "noise", positions).to(device), "scale": torch.ones(n, device=device), "return_blurred": True}
+    blurred = [form(x0, alpha, beta, **given)[1] for form in forms.values()]
+    assert (blurred[0] - blurred[1]).norm() < 1e-5 * blurred[0].norm(), "the two forms do not blur alike"
+
+    rows: list[dict[str, float | str]] = []
+    for name, form in forms.items():
+        trainer = Trainer(config, shape, 0, DataSpectrum.constant(shape), world)
+        module = type("ops", (), {"blur_noise": staticmethod(form)})
+        kept, loss_module.warmops = loss_module.warmops, module  # type: ignore[assignment]
+        try:
+            step = median_time(lambda t=trainer: t.train_step(images, None, positions), seconds, device)  # type: ignore[misc]
+        finally:
+            loss_module.warmops = kept
+        with torch.no_grad():
+            forward = median_time(lambda f=form: f(x0, alpha, beta, **given), seconds / 4, device)  # type: ignore[misc]
+        where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        rows.append({
+            "preset": preset, "batch": n, "device": where, "forward": name, "images_per_second": n / step, "step_ms": 1e3 * step,
+            "forward_ms": 1e3 * forward, "share_percent": 100 * forward / step,
+        })  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=tuple(SHAPES), help="default: cifar10 on a GPU, else tiny")
+    parser.add_argument("--batch", type=int, help="default: the preset's")
+    parser.add_argument("--threads", type=int, help="CPU threads of torch (default: torch's)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time for each measurement (default: 10)")
+    parser.add_argument("--json", type=Path, help="also append the rows to this JSON-lines file")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    rows = measure(arguments.preset or ("cifar10" if torch.cuda.is_available() else "tiny"), arguments.seconds, arguments.batch)
+    print(f"{rows[0]['preset']}, batch {rows[0]['batch']}, {rows[0]['device']}, torch {torch.__version__}")
+    print(f"{'forward process':<16}{'images/s':>12}{'step, ms':>12}{'forward, ms':>14}{'share':>9}")
+    for row in rows:
+        print(
+            f"{row['forward']:<16}{row['images_per_second']:>12.1f}{row['step_ms']:>12.2f}{row['forward_ms']:>14.3f}{row['share_percent']:>8.2f}%"
+        )
+    print(
+        f"plain PyTorch's forward process takes {float(rows[1]['forward_ms']) / float(rows[0]['forward_ms']):.1f} times as long as warmops'"
+    )
+    if arguments.json:
+        with open(arguments.json, "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
