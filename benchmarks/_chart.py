@@ -68,3 +68,74 @@ def _panel(axis: Any, case: dict[str, Any]) -> None:
     for side in axis.spines.values():
         side.set_visible(False)
     axis.patch.set_alpha(0.0)
+
+
+# Contestants keep their colour and marker from chart to chart; warmops alone is orange.
+LINES = {
+    "warmops": ("#e8590c", "o"),
+    "warmops, AVX2 forced": ("#e8590c", "o"),
+    "SciPy pocketfft": ("#4c8dd6", "s"),
+    "torch-dct": ("#d6609a", "^"),
+    "dctorch": ("#a08c2d", "v"),
+    "matrix products": ("#3fa45b", "D"),
+    "matrix products, compiled": ("#2aa198", "P"),
+    "rfft (Makhoul)": ("#9775c9", "X"),
+    "torch.clone": ("#8b949e", None),
+}
+
+
+def draw_sweep(results: dict[str, Any], path: Path, dtype: str = "float32") -> None:
+    """Time per value against size, both logarithmic: a line per contestant, a panel per group of cases of one dtype."""
+    matplotlib = require("matplotlib")
+    matplotlib.use("Agg")
+    plt = require("matplotlib.pyplot")
+    cases = [case for case in results["cases"] if case["dtype"] == dtype] or results["cases"]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for case in cases:
+        groups.setdefault(case["group"], []).append(case)
+    columns = min(len(groups), 2)
+    lines = -(-len(groups) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(6.6 * columns, 4.0 * lines + 1.1), squeeze=False)
+    for axis in axes.flat[len(groups) :]:
+        axis.remove()
+    handles: dict[str, Any] = {}
+    for axis, (group, members) in zip(axes.flat, groups.items(), strict=False):
+        handles |= _sweep_panel(axis, group, members)
+    machine = results["machine"]
+    where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
+    figure.suptitle(f"DCT-II, {where}: nanoseconds per value (fewer is better)", color=INK, fontsize=12)
+    ordered = {name: handles[name] for name in LINES if name in handles} | handles
+    figure.legend(
+        ordered.values(), ordered.keys(), loc="lower center", ncols=min(len(ordered), 4), frameon=False, labelcolor=INK, fontsize=9.5
+    )
+    margin = (0.3 * -(-len(ordered) // 4) + 0.15) / figure.get_figheight()
+    figure.tight_layout(rect=(0, margin, 1, 1 - 0.15 / figure.get_figheight()), h_pad=2.0)
+    figure.savefig(path, dpi=130, transparent=True)
+    plt.close(figure)
+
+
+def _sweep_panel(axis: Any, title: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
+    sizes = [case["n"] for case in cases]
+    names = {row["contestant"] for case in cases for row in case["rows"]}
+    handles = {}
+    for name in sorted(names, key=lambda name: (name.startswith("warmops"), name)):  # warmops is drawn last, on top
+        colour, marker = LINES.get(name, (INK, "."))
+        points = [(case["n"], row["ns per pixel"]) for case in cases for row in case["rows"] if row["contestant"] == name]
+        ours, forced = name == "warmops", name.endswith("forced")
+        style = {"linestyle": "--" if marker is None else ":" if forced else "-", "linewidth": 2.6 if ours else 1.4}
+        (handles[name],) = axis.plot(
+            *zip(*points, strict=True), color=colour, marker=marker, markersize=7 if ours else 5, alpha=1.0 if ours else 0.85, **style
+        )
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xticks(sizes, [str(n) for n in sizes], fontsize=8.5, rotation=45)
+    axis.set_xticks([], minor=True)
+    axis.set_title(title, color=INK, fontsize=10.5)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.tick_params(which="both", colors=INK, length=0)
+    axis.grid(color=INK, alpha=0.25, linewidth=0.6)
+    axis.set_axisbelow(True)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    axis.patch.set_alpha(0.0)
+    return handles

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from _contest import Build, Contestant, Step
 from _extras import require
-from _rivals import Build, Contestant, Step, as_float, dct_basis, frequencies, multiplier, result_dtype
+from _rivals import as_float, dct_basis, frequencies, multiplier, result_dtype
 from torch import Tensor
 
 # blur(x, alpha, tables) -> A x, as a pure function

@@ -8,10 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _rivals import Contestant, Step
 from _timing import Clock, Timing, fastest, interleave
-from _verify import WrongAnswer, verify
 from torch import Tensor
+
+Step = Callable[..., Any]
+Build = Callable[[Tensor], Step]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of the table, in one or more variants, of which the fastest on the machine counts.
+
+    A variant is built for one batch (`build(x)`: tables that depend on the shape only, output buffers) and then called
+    as `step(*arguments)`.
+
+    kind: "ours"; "rival"; "bound" (is given what a user does not have); "floor" (does only part of the work).
+    """
+
+    name: str
+    kind: str
+    variants: dict[str, Build]
+    blurs: bool = True
+    draws: bool = True
+
+
+class WrongAnswer(AssertionError):
+    """A contestant does not compute what it should."""
+
+
+# verify(contestant, variant, step, *arguments) -> relative error (None where nothing is computed), or raises WrongAnswer
+Verify = Callable[..., float | None]
 
 
 @dataclass
@@ -28,40 +54,39 @@ class Entry:
 class Contest:
     """What can be timed on a batch, and what cannot with the reason."""
 
-    x: Tensor
-    alpha: Tensor
-    beta: Tensor
+    arguments: tuple[Tensor, ...]
     entries: dict[str, Entry] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
 
     def call(self, name: str) -> Callable[[], Any]:
-        step, x, alpha, beta = self.entries[name].step, self.x, self.alpha, self.beta
-        return lambda: step(x, alpha, beta)
+        step, arguments = self.entries[name].step, self.arguments
+        return lambda: step(*arguments)
 
-    def run(self, rounds: int, clock: Clock, tick: Callable[[], Any] | None = None, budget: float = float("inf")) -> dict[str, Timing]:
-        return interleave({name: self.call(name) for name in self.entries}, rounds, clock, tick=tick, budget=budget)
+    def run(
+        self, rounds: int, clock: Clock, tick: Callable[[], Any] | None = None, budget: float = float("inf"), inner: int = 1
+    ) -> dict[str, Timing]:
+        return interleave({name: self.call(name) for name in self.entries}, rounds, clock, inner=inner, tick=tick, budget=budget)
 
 
 def prepare(
     contestants: Iterable[Contestant],
-    x: Tensor,
-    alpha: Tensor,
-    beta: Tensor,
+    arguments: tuple[Tensor, ...],
+    verify: Verify,
     clock: Clock,
     progress: Callable[[str], Any] = lambda text: None,
     selection_rounds: int = 5,
 ) -> Contest:
     """Build and check every variant of every contestant; a wrong answer of warmops stops the benchmark."""
     torch._dynamo.reset()  # one graph per shape: without this the recompile limit is reached after eight
-    contest = Contest(x, alpha, beta)
+    contest = Contest(arguments)
     for contestant in contestants:
         progress(contestant.name)
         steps: dict[str, Step] = {}
         errors: dict[str, float | None] = {}
         for variant, build in contestant.variants.items():
             try:
-                step = build(x)
-                errors[variant] = verify(contestant, variant, step, x, alpha)
+                step = build(arguments[0])
+                errors[variant] = verify(contestant, variant, step, *arguments)
                 steps[variant] = step
             except (WrongAnswer, RuntimeError, NotImplementedError) as error:
                 if contestant.kind == "ours":
@@ -69,7 +94,7 @@ def prepare(
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 contest.absent.append(reason if isinstance(error, WrongAnswer) else f"{contestant.name} ({variant}): {reason}")
         if steps:
-            calls = {variant: (lambda step=step: step(x, alpha, beta)) for variant, step in steps.items()}
+            calls = {variant: (lambda step=step: step(*arguments)) for variant, step in steps.items()}
             chosen = fastest(calls, clock, selection_rounds)
             contest.entries[contestant.name] = Entry(contestant, chosen, steps[chosen], errors[chosen])
     return contest

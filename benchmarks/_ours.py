@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from _rivals import Build, Contestant, Step
+from _contest import Build, Contestant, Step
 from torch import Tensor
 
 import warmops

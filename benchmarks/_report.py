@@ -41,7 +41,7 @@ def rows_of_case(
             "bytes": moved[name],
             "GB per s": moved[name] / timing.median / 1e9,
             "share of copy bandwidth": ratio(copy, timing) * moved[name] / moved[COPY] if copy else None,
-            "relative error of A x": errors[name],
+            "relative error": errors[name],
         }
         rows.append(row)
     return rows
@@ -73,7 +73,7 @@ def case_cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
             _number(row["times faster than best rival"], ".2f") + ("x" if row["times faster than best rival"] else ""),
             f"{row['bytes'] / 1e6:.1f}",
             _number(row["share of copy bandwidth"], ".0%"),
-            _number(row["relative error of A x"], ".1e"),
+            _number(row["relative error"], ".1e"),
             row["variant"],
         ]
         for row in rows
@@ -120,28 +120,37 @@ def summary(cases: list[dict[str, Any]]) -> str:
 
 def document(results: dict[str, Any], chart: str | None) -> str:
     """The whole report in Markdown."""
-    machine = results["machine"]
-    where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads, {machine['isa'] or machine['backend']}"
-    commit = (machine["commit"] or "unknown")[:12] + (", with uncommitted changes" if machine["uncommitted changes"] else "")
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
-    parts = [
-        f"# {results['benchmark']}: {where}",
-        f"{machine['date']}, commit {commit}, load average at the start {machine['load average at the start']}. {versions}.",
-        f"`{machine['command']}`. Images: {results['images']}. Levels: {results['levels']}. Method: benchmarks/README.md.",
-    ]
-    if chart:
-        parts.append(f"![{results['benchmark']}]({chart})")
+    parts = head(results, chart)
     for case in results["cases"]:
         parts += [f"## {case_title(case)}", markdown_table(*case_cells(case["rows"]))]
         parts += [f"Not measured: {text}." for text in case["not measured"]]
     parts.append(f"**{summary(results['cases'])}**")
     for record in results["warmops against itself"]:
         parts += [f"## warmops against itself, {record['shape']} float32", markdown_table(*self_cells(record))]
-    if results.get("call overhead us"):
-        overhead = results["call overhead us"]
-        text = f"Eager call on one 1x1x8x8 image, no gradient: {overhead['median']:.1f} us"
-        parts.append(f"{text} (p20..p80 {overhead['p20']:.1f}..{overhead['p80']:.1f}).")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts + overhead(results)) + "\n"
+
+
+def head(results: dict[str, Any], chart: str | None) -> list[str]:
+    """What ran where, and the chart."""
+    machine = results["machine"]
+    where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads, {machine['isa'] or machine['backend']}"
+    inputs = ". ".join(f"{name.capitalize()}: {text}" for name, text in results["inputs"].items())
+    commit = (machine["commit"] or "unknown")[:12] + (", with uncommitted changes" if machine["uncommitted changes"] else "")
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    parts = [
+        f"# {results['benchmark']}: {where}",
+        f"{machine['date']}, commit {commit}, load average at the start {machine['load average at the start']}. {versions}.",
+        f"`{machine['command']}`. {inputs}. Method: benchmarks/README.md.",
+    ]
+    if chart:
+        parts.append(f"![{results['benchmark']}]({chart})")
+    return parts
+
+
+def overhead(results: dict[str, Any]) -> list[str]:
+    call = results["call overhead us"]
+    text = f"Eager call on one 1x1x8x8 image, no gradient: {call['median']:.1f} us"
+    return [f"{text} (p20..p80 {call['p20']:.1f}..{call['p80']:.1f})."]
 
 
 def write_json(results: dict[str, Any], path: Path) -> None:

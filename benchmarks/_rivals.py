@@ -1,8 +1,6 @@
 """How people blur and add noise without warmops: every rival, as strong as plain PyTorch and SciPy allow.
 
-A contestant has one or more variants (layouts, noise sources); the fastest one on the machine is the one that counts.
-A variant is built for one batch (`build(x)`: tables that depend on the shape only, output buffers) and then called as
-`step(x, alpha, beta) -> x_t`; everything that depends on the levels is inside the step, since levels change each step.
+A step is `step(x, alpha, beta) -> x_t`; everything that depends on the levels is inside it, since levels change each step.
 """
 
 from __future__ import annotations
@@ -10,29 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from _contest import Build, Contestant, Step
 from _extras import optional, require
 from torch import Tensor
-
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
-Build = Callable[[Tensor], Step]
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """One row of the table.
-
-    kind: "ours"; "rival"; "bound" (is given what a user does not have); "floor" (does only part of the work).
-    """
-
-    name: str
-    kind: str
-    variants: dict[str, Build]
-    blurs: bool = True
-    draws: bool = True
 
 
 def dct_basis(n: int, like: Tensor) -> Tensor:

@@ -6,18 +6,14 @@ import math
 
 import numpy as np
 import torch
+from _contest import Contestant, Step, WrongAnswer
 from _extras import require
-from _rivals import Contestant, Step
 from torch import Tensor
 
 # Relative L2 error of A x that still counts as the same operation in this arithmetic.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.uint8: 2e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 SAMPLES = 8  # images compared: float64 transforms of a whole batch would take longer than the benchmark
 DRAWS = 200_000  # normals tested
-
-
-class WrongAnswer(AssertionError):
-    """A contestant does not compute ``A x + beta eps``."""
 
 
 def true_blur(x: Tensor, alpha: Tensor) -> Tensor:
@@ -82,7 +78,7 @@ def step_is_random(step: Step) -> bool:
     return not getattr(step, "seeded", False)
 
 
-def verify(contestant: Contestant, variant: str, step: Step, x: Tensor, alpha: Tensor) -> float | None:
+def verify(contestant: Contestant, variant: str, step: Step, x: Tensor, alpha: Tensor, *_: Tensor) -> float | None:
     """The error of the noise-free part (None where nothing is blurred); raises `WrongAnswer`."""
     label = f"{contestant.name} ({variant})" if variant else contestant.name
     error = None

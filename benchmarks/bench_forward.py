@@ -21,15 +21,15 @@ import _chart
 import _compiled
 import _contest
 import _images
-import _machine
+import _options
 import _ours
 import _report
 import _rivals
 import _timing
+import _verify
 import torch
 from _extras import require
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SECONDS, QUICK_SECONDS = 40.0, 8.0  # of timing each batch: fewer rounds on a slow or busy machine
 GPU_BYTES = 512 * 2**20
 SIZES = ["32", "64", "128", "256", "45x67"]
@@ -37,43 +37,30 @@ DTYPES = ["float32", "bfloat16", "float16", "uint8"]
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two sizes, float32, few repeats: ends within a minute on 2 cores")
+    parser = _options.parser(
+        (__doc__ or "").split("\n\n")[0],
+        "two sizes, float32, few repeats",
+        f"like 64, 45x67 or 256x3x32x32 (default: {' '.join(SIZES)})",
+        list(_images.DTYPES),
+        DTYPES,
+        ["reference", "cpu", "triton"],
+    )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of pictures (any format that Pillow reads) instead of the bundled photo"
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to run (default: cpu)")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch, SciPy and warmops (default: torch's own choice)")
-    parser.add_argument("--sizes", nargs="+", metavar="SIZE", help=f"like 64, 45x67 or 256x3x32x32 (default: {' '.join(SIZES)})")
-    parser.add_argument(
-        "--dtypes",
-        nargs="+",
-        choices=list(_images.DTYPES),
-        metavar="DTYPE",
-        help=f"of {', '.join(_images.DTYPES)} (default: {' '.join(DTYPES)})",
-    )
-    parser.add_argument("--rounds", type=int, help="timed calls of each contestant (default: 31, quick: 7)")
-    parser.add_argument("--isa", choices=["avx512", "avx2", "baseline"], help="force this path of the C++ kernels for the whole run")
-    parser.add_argument("--backend", choices=["reference", "cpu", "triton"], help="warmops backend (default: the fastest for the device)")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where the result files go (default: benchmarks/results)")
-    options = parser.parse_args(argv)
-    options.rounds = options.rounds if options.rounds is not None else 7 if options.quick else 31
+    options = _options.parsed(parser, argv)
     options.sizes = options.sizes or (SIZES[:2] if options.quick else SIZES)
     options.dtypes = options.dtypes or (DTYPES[:1] if options.quick else DTYPES)
     try:
         options.shapes = [_images.parse_shape(size) for size in options.sizes]
     except ValueError as error:
         parser.error(str(error))
-    if options.rounds < 1 or (options.threads is not None and options.threads < 1):
-        parser.error("--rounds and --threads must be at least 1")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch sees no CUDA device here")
     if options.images is not None and not options.images.is_dir():
         parser.error(f"--images: {options.images} is not a folder")
     return options
 
 
-def contestants(options: argparse.Namespace, dtype: torch.dtype) -> list[_rivals.Contestant]:
+def contestants(options: argparse.Namespace, dtype: torch.dtype) -> list[_contest.Contestant]:
     return [
         *_ours.contestants(options.device, options.backend, options.isa),
         *_rivals.rivals(options.device, dtype),
@@ -96,7 +83,7 @@ def run_case(options: argparse.Namespace, photos: list[torch.Tensor], shape: _im
             bar.set_postfix_str(f"checking {entrant}")
             bar.update()
 
-        contest = _contest.prepare(entrants, x, alpha, beta, clock, checking, 3 if options.quick else 5)
+        contest = _contest.prepare(entrants, (x, alpha, beta), _verify.verify, clock, checking, 3 if options.quick else 5)
         if options.quick:
             contest.absent.append(f"{_compiled.LEFT_OUT_BY_QUICK}: left out by --quick")
         bar.set_postfix_str("timing")
@@ -165,44 +152,24 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for module in ("tqdm", "PIL.Image", "matplotlib", "scipy.fft", "torch_dct"):
         require(module)
     options = arguments(argv)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    torch.manual_seed(_images.SEED)
-    if options.isa is not None:
-        _ours.force_isa(options.isa)
-    backend = _ours.resolved_backend(options.backend, options.device)
-    isa = _ours.current_isa() if backend == "cpu" else None
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex operators")
+    machine = _options.start(options, "blur + noise", _images.SEED)
     photos = _images.load_photos(options.images)
-    machine = _machine.describe(options.device, backend, isa)
-    where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
-    print(f"blur + noise on {where}; warmops backend {backend}{f' ({isa})' if isa else ''}; seed {_images.SEED}")
-    print("ratios: medians over rounds of the time ratio within a round; every contestant was checked against float64 first")
-
     results: dict[str, Any] = {
         "benchmark": "forward",
         "machine": machine,
-        "images": _contest.describe_images(options.images, len(photos)),
-        "levels": f"ln beta ~ N(-1.2, 1.2^2), alpha = beta / 2, one pair per image, seed {_images.SEED}",
+        "inputs": {
+            "images": _contest.describe_images(options.images, len(photos)),
+            "levels": f"ln beta ~ N(-1.2, 1.2^2), alpha = beta / 2, one pair per image, seed {_images.SEED}",
+        },
         "rounds": options.rounds,
         "cases": [run_case(options, photos, shape, name) for name in options.dtypes for shape in options.shapes],
         "warmops against itself": [run_self(options, photos, shape) for shape in options.shapes],
         "call overhead us": call_overhead(options),
     }
     print(f"\n{_report.summary(results['cases'])}")
-    save(results, options)
+    _options.save(results, options, _chart.draw, _report.document)
     return results
-
-
-def save(results: dict[str, Any], options: argparse.Namespace) -> None:
-    """JSON, Markdown and chart: forward_<machine>[_isa][_quick].*"""
-    suffix = (f"_{options.isa}" if options.isa else "") + ("_quick" if options.quick else "")
-    stem = f"forward_{_machine.slug(results['machine'])}{suffix}"
-    options.out.mkdir(parents=True, exist_ok=True)
-    _report.write_json(results, options.out / f"{stem}.json")
-    _chart.draw(results, options.out / f"{stem}.png")
-    (options.out / f"{stem}.md").write_text(_report.document(results, f"{stem}.png"))
-    print(f"written: {options.out / stem}.json, .md and .png")
 
 
 if __name__ == "__main__":

@@ -118,14 +118,14 @@ def _batch() -> tuple[Tensor, Tensor, Tensor]:
     return _images.batch(_images.load_photos(), shape, torch.float32, "cpu"), *_images.levels(shape.n, "cpu")
 
 
-def _broken(change: Any) -> _rivals.Contestant:
+def _broken(change: Any) -> _contest.Contestant:
     right = _rivals.two_products(_rivals.matrices_by_table, _rivals.apply_by_broadcast, _rivals.randn)
 
     def build(x: Tensor) -> Any:
         step = right(x)
         return lambda x, alpha, beta: change(step, x, alpha, beta)
 
-    return _rivals.Contestant("broken", "rival", {"": build})
+    return _contest.Contestant("broken", "rival", {"": build})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def _broken(change: Any) -> _rivals.Contestant:
 )
 def test_a_wrong_contestant_is_not_timed(change: Any, reason: str) -> None:
     torch.manual_seed(0)
-    contest = _contest.prepare([_broken(change)], *_batch(), _timing.CpuClock())
+    contest = _contest.prepare([_broken(change)], _batch(), _verify.verify, _timing.CpuClock())
     assert not contest.entries and reason in contest.absent[0]
 
 
@@ -151,7 +151,7 @@ def test_frozen_noise_is_found_out() -> None:
     x, alpha, beta = _batch()
     frozen = torch.randn_like(x)
     broken = _broken(lambda step, x, a, b: step(x, a, 0 * b) + b.view(-1, 1, 1, 1) * frozen)
-    assert "the same noise twice" in _contest.prepare([broken], x, alpha, beta, _timing.CpuClock()).absent[0]
+    assert "the same noise twice" in _contest.prepare([broken], (x, alpha, beta), _verify.verify, _timing.CpuClock()).absent[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.float64], ids=str)
