@@ -54,15 +54,18 @@ def augment(images: Tensor, probability: float, run_seed: int, positions: Tensor
     offset = -(matrix @ (SHIFT * sides * shift)[:, :, None])  # pixels
     theta = torch.cat([matrix * (sides[None, None, :] / sides[None, :, None]), offset * 2 / sides[:, None]], dim=2)  # [-1, 1] coordinates
 
-    where = lambda mask: mask.bool().to(images.device)[:, None, None, None]  # noqa: E731
-    result = torch.where(where(flip_x), images.flip(3), images)
-    result = torch.where(where(flip_y), result.flip(2), result)
+    result = choose(flip_x, images.flip(3), images)
+    result = choose(flip_y, result.flip(2), result)
     moved = (scale != zero) | (angle != zero) | (stretch != zero) | (shift != 0).any(1)
     if moved.any():
         grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
         warped = F.grid_sample(result, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-        result = torch.where(where(moved), warped, result)
+        result = choose(moved, warped, result)
     return result, labels.to(images)
+
+
+def choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(mask.bool().to(yes.device)[:, None, None, None], yes, no)
 
 
 def rotation(angle: Tensor) -> Tensor:

@@ -16,6 +16,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from warmdiff.config import PRESETS, TrainConfig, load_config
+from warmdiff.data import open_images
+from warmdiff.denoiser import load, sample_images
+from warmdiff.images import grid, to_uint8, write_png
+from warmdiff.metrics import consistency, evaluate, extractor
+from warmdiff.options import changed, settings
+from warmdiff.sampling import SAMPLERS, SamplingError
+from warmdiff.spectrum import DataSpectrum
+from warmdiff.training import train
+
 SECTIONS = {
     "out": "where",
     "data": "data",
@@ -55,9 +68,6 @@ def parse_setting(hint: Any) -> Any:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """A flag for each setting of the config; only those that were typed end up in the namespace."""
-    from warmdiff.config import PRESETS, TrainConfig
-    from warmdiff.options import settings
-
     start = parser.add_argument_group("starting point")
     start.add_argument("--preset", choices=tuple(PRESETS), help="settings to start from (default: tiny; defaults below are those of tiny)")
     start.add_argument("--config", metavar="FILE", help="a .toml or .json file of settings, such as a run's config.json; flags change it")
@@ -81,9 +91,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def config_of(arguments: argparse.Namespace) -> Any:
     """The config that the flags mean: a run found at --out, or a preset or file, with the flags' changes."""
-    from warmdiff.config import TrainConfig, load_config
-    from warmdiff.options import changed, settings
-
     given = {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
     found = Path(given.get("out", TrainConfig.out)) / "config.json"
     if arguments.config and arguments.preset:
@@ -136,9 +143,7 @@ def train_command(arguments: argparse.Namespace) -> None:
 
 def run_training(config: Any, stop: Any, show: bool = True) -> Any:
     """Runs `warmdiff.train` behind a progress bar; the last state, or None if there was nothing to do."""
-    from tqdm import tqdm
-
-    from warmdiff.training import train
+    from tqdm import tqdm  # of the extra "train", as what follows
 
     state, mean, total = None, math.nan, None if config.minutes else config.images
     with contextlib.ExitStack() as resources:
@@ -155,8 +160,6 @@ def run_training(config: Any, stop: Any, show: bool = True) -> Any:
 
 
 def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
-    from warmdiff.sampling import SAMPLERS
-
     parser.add_argument("run", metavar="RUN", help="folder of a run (its newest good checkpoint) or a checkpoint file")
     parser.add_argument("--n", type=int, default=n, help="number of images (default: %(default)s)")
     parser.add_argument("--sampler", choices=[s for s in SAMPLERS if s != "cold"], default="heun", help="method (default: %(default)s)")
@@ -174,8 +177,6 @@ def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
 
 def labels_of(text: str, classes: int, n: int, seed: int) -> Any:
     """Classes of n images: a function of each image's seed."""
-    import torch
-
     if text == "none" or (text == "all" and classes == 0):
         return None
     try:
@@ -185,18 +186,17 @@ def labels_of(text: str, classes: int, n: int, seed: int) -> Any:
     return torch.tensor([chosen[(seed + i) % len(chosen)] for i in range(n)])
 
 
+def device_of(arguments: argparse.Namespace) -> str:
+    return arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def samples_of(arguments: argparse.Namespace, n: int) -> tuple[Any, Any, Any]:
     """(denoiser, uint8 images, labels) that the flags of `add_sampling` mean."""
-    import torch
     from tqdm import tqdm
-
-    from warmdiff.denoiser import load, sample_images
-    from warmdiff.images import to_uint8
 
     if n < 1 or (arguments.batch is not None and arguments.batch < 1):
         raise ValueError(f"--n and --batch must be >= 1, got {n} and {arguments.batch}")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
-    denoiser = load(arguments.run, device, arguments.weights)
+    denoiser = load(arguments.run, device_of(arguments), arguments.weights)
     if arguments.bnr is not None:
         denoiser = denoiser.at_bnr(arguments.bnr)
     labels = labels_of(arguments.labels, denoiser.classes, n, arguments.seed)
@@ -207,10 +207,6 @@ def samples_of(arguments: argparse.Namespace, n: int) -> tuple[Any, Any, Any]:
 
 
 def sample_command(arguments: argparse.Namespace) -> None:
-    import numpy as np
-
-    from warmdiff.images import grid, write_png
-
     out = Path(arguments.out)
     if out.suffix not in ("", ".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, or be a folder, got {arguments.out!r}")
@@ -228,16 +224,10 @@ def sample_command(arguments: argparse.Namespace) -> None:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
-    from warmdiff.data import open_images
-    from warmdiff.metrics import consistency, evaluate, extractor
-
-    features = extractor(arguments.features)
-    from warmdiff.denoiser import load
-
-    config = load(arguments.run).config
-    data = open_images(arguments.data or config.data, size=config.size, gray=config.gray, on_bad=config.on_bad, root=config.root)
-    n = min(arguments.n, len(data) // 2)
-    denoiser, images, _ = samples_of(arguments, n)
+    features = extractor(arguments.features, device_of(arguments))
+    c = load(arguments.run).config
+    data = open_images(arguments.data or c.data, size=c.size, gray=c.gray, on_bad=c.on_bad, root=c.root, progress=True)
+    denoiser, images, _ = samples_of(arguments, min(arguments.n, len(data) // 2))
     report = evaluate(images, data, features)
     report["consistency"] = consistency(denoiser, data)
     print(report_text(report))
@@ -261,9 +251,6 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def spectrum_command(arguments: argparse.Namespace) -> None:
-    from warmdiff.data import open_images
-    from warmdiff.spectrum import DataSpectrum
-
     size = None if arguments.size is None else parse_setting(tuple[int, ...])(arguments.size)
     images = open_images(arguments.data, size=size, gray=arguments.gray, on_bad=arguments.on_bad, root=arguments.root, progress=True)
     spectrum = DataSpectrum.measure(images.chunks(256))
@@ -277,7 +264,7 @@ def spectrum_command(arguments: argparse.Namespace) -> None:
 
 
 def demo_command(arguments: argparse.Namespace) -> None:
-    from warmdiff.demo import demo
+    from warmdiff.demo import demo  # which imports this module
 
     with StopSignals() as stop:
         demo(Path(arguments.out), arguments.minutes, arguments.seed, stop)
@@ -299,19 +286,19 @@ def parser() -> argparse.ArgumentParser:
     add_sampling(sample, 64)
     sample.add_argument("--out", default="samples.png", help="a .png (grid), a .npz, or a folder of PNGs (default: %(default)s)")
     sample.add_argument("--columns", type=int, help="columns of a grid (default: about square)")
-    evaluate = command(
+    measure = command(
         "evaluate", evaluate_command, "measure how close a model's images are to real ones",
         "Sample, and compare with real images: Frechet distance, KID, precision and recall of features,\n"
         "each beside what other real images score.",
     )  # fmt: skip
-    add_sampling(evaluate, 10_000)
-    evaluate.add_argument("--data", help="real images (default: those of the run); one half is compared with, the other is the floor")
-    evaluate.add_argument(
+    add_sampling(measure, 10_000)
+    measure.add_argument("--data", help="real images (default: those of the run); one half is compared with, the other is the floor")
+    measure.add_argument(
         "--features", default="pixels",
         help="pixels; inception (FID; needs torch-fidelity and its weights); efficientnet-lite0; or package.module:function that makes "
         "a torch module from uint8 images [N, 3, H, W] to features [N, D] (default: %(default)s)",
     )  # fmt: skip
-    evaluate.add_argument("--out", help="also write the numbers to this JSON file")
+    measure.add_argument("--out", help="also write the numbers to this JSON file")
     spectrum = command("spectrum", spectrum_command, "measure how the variance of images falls with spatial frequency")
     spectrum.add_argument("data", metavar="DATA", help="digits, cifar10, .., or a folder, zip, npz or IDX file of images")
     spectrum.add_argument("--size", metavar="H,W", help="crop and scale image files to this")
@@ -330,7 +317,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0, or 1 with a message for what the user can mend."""
     arguments = parser().parse_args(argv)
-    from warmdiff.sampling import SamplingError
 
     try:
         arguments.run_command(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -110,22 +111,19 @@ def open_images(
         return in_memory(source, *readers.read_npz(path))
     if (path.is_dir() and readers.idx_files(path)) or (path.is_file() and "ubyte" in path.name):
         return in_memory(source, *readers.read_idx_pair(path))
-    if path.is_dir():
-        return from_files(source, readers.Folder(path), size, gray, on_bad, cache_mb, progress)
-    if path.suffix == ".zip":
-        return from_files(source, readers.Archive(path), size, gray, on_bad, cache_mb, progress)
-    raise ValueError(
-        f"data {source!r} must be a folder, .zip, .npz or IDX file (with 'ubyte' in its name), got a file ending in {path.suffix!r}"
-    )
+    if not path.is_dir() and path.suffix != ".zip":
+        raise ValueError(
+            f"data {source!r} must be a folder, .zip, .npz or IDX file ('ubyte' in its name), got a file ending in {path.suffix!r}"
+        )
+    files = readers.Folder(path) if path.is_dir() else readers.Archive(path)
+    return from_files(source, files, lambda name: readers.decode(files.read(name), size, gray), on_bad, cache_mb, progress)
 
 
 def from_torchvision(source: str, name: str, root: str) -> ImageSet:
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
-        raise ImportError(
-            f"data {source!r} is read by torchvision, which does not import here ({error}): pip install torchvision"
-        ) from None
+        raise ImportError(f"data {source!r} needs torchvision, which does not import here ({error}): pip install torchvision") from None
     try:
         found = getattr(datasets, name)(root, train=True, download=True)
     except (OSError, RuntimeError) as error:
@@ -136,77 +134,65 @@ def from_torchvision(source: str, name: str, root: str) -> ImageSet:
     return in_memory(source, readers.as_planes(source, np.asarray(found.data)), np.asarray(found.targets))
 
 
+Decoder = Callable[[str], readers.Array]
+
+
 def from_files(
-    source: str,
-    files: readers.Folder | readers.Archive,
-    size: tuple[int, ...] | None,
-    gray: bool,
-    on_bad: str,
-    cache_mb: int,
-    progress: bool,
+    source: str, files: readers.Folder | readers.Archive, decode: Decoder, on_bad: str, cache_mb: int, progress: bool
 ) -> ImageSet:
     """Decodes every file once: what cannot be read is known before training, and what fits stays in memory."""
-    if not files.names:
+    names, room = files.names, cache_mb * 2**20
+    if not names:
         raise ValueError(f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
-    budget, kept = cache_mb * 2**20, []
+    kept: list[readers.Array] = []
     good: list[int] = []
     bad: list[str] = []
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
 
     def load(name: str) -> readers.Array | str:
         try:
-            return readers.decode(files.read(name), size, gray)
+            return decode(name)
         except (ValueError, OSError) as error:
             return f"{name}: {error}"
 
-    def load_all(pool: ThreadPoolExecutor) -> Iterator[readers.Array | str]:
-        for start in range(0, len(files.names), 256):  # in blocks, so that decoded images do not pile up
-            yield from pool.map(load, files.names[start : start + 256])
-
-    with ThreadPoolExecutor() as pool:
-        for index, result in enumerate(bar(load_all(pool), len(files.names), progress)):
-            if isinstance(result, str):
-                bad.append(result)
-                continue
-            if shape is not None and result.shape != shape:
-                raise ValueError(
-                    f"{source}: {files.names[index]} is {result.shape[1]} x {result.shape[2]}, {files.names[good[0]]} is "
-                    f"{shape[1]} x {shape[2]} (height x width): give a size"
-                )
-            shape = result.shape
-            good.append(index)
-            budget -= result.nbytes
-            if budget >= 0:
-                kept.append(result)
-            else:
-                kept.clear()
-    summary = (
-        f"{source}: {len(bad)} of {len(files.names)} files cannot be read:\n  "
-        + "\n  ".join(bad[:10])
-        + ("\n  ..." if len(bad) > 10 else "")
-    )
-    if bad and (on_bad == "stop" or shape is None):
-        raise ValueError(summary + ("\n(--on-bad skip leaves them out)" if shape is not None else ""))
-    assert shape is not None
+    for index, result in enumerate(in_threads(load, names, progress)):
+        if isinstance(result, str):
+            bad.append(result)
+            continue
+        if shape and result.shape != shape:
+            sizes = [f"{name} is {h} x {w}" for name, (_, h, w) in ((names[index], result.shape), (names[good[0]], shape))]
+            raise ValueError(f"{source}: {', '.join(sizes)} (height x width): give a size")
+        shape = result.shape
+        good.append(index)
+        if len(good) * result.nbytes <= room:
+            kept.append(result)
+        else:
+            kept.clear()
     if bad:
+        summary = "\n  ".join([f"{source}: {len(bad)} of {len(names)} files cannot be read:", *bad[:10], *["..."][: len(bad) - 10]])
+        if on_bad == "stop" or not good:
+            raise ValueError(summary + ("\n(--on-bad skip leaves them out)" if good else ""))
         warnings.warn(f"skipped: {summary}", stacklevel=3)
     labels = None if files.labels is None else [files.labels[i] for i in good]
-    if len(kept) == len(good):
+    if kept:
         return in_memory(source, np.stack(kept), labels, bad)
 
     def fetch(indices: Sequence[int]) -> Tensor:
-        return torch.from_numpy(np.stack([readers.decode(files.read(files.names[good[i]]), size, gray) for i in indices]))
+        return torch.from_numpy(np.stack([decode(names[good[i]]) for i in indices]))
 
-    numbers = None if labels is None else torch.tensor(labels)
-    return ImageSet(source, (shape[0], shape[1], shape[2]), len(good), fetch, numbers, bad)
+    channels, height, width = shape
+    return ImageSet(source, (channels, height, width), len(good), fetch, None if labels is None else torch.tensor(labels), bad)
 
 
-def bar(items: Iterator[Any], total: int, progress: bool) -> Iterator[Any]:
-    if not progress:
-        return items
+def in_threads(load: Callable[[str], Any], names: Sequence[str], progress: bool) -> Iterator[Any]:
     from tqdm import tqdm
 
-    return iter(tqdm(items, total=total, desc="checking images", unit="file", disable=None, leave=False))
+    quiet = None if progress else True  # None: where nobody looks
+    with ThreadPoolExecutor() as pool, tqdm(total=len(names), desc="checking images", unit="file", disable=quiet, leave=False) as bar:
+        for start in range(0, len(names), 256):  # in blocks, so that decoded images do not pile up
+            for result in pool.map(load, names[start : start + 256]):
+                bar.update()
+                yield result
 
 
 class Order:
@@ -247,23 +233,12 @@ def batches(
     Yields:
         images uint8 ``[batch / world, C, H, W]``, labels int64 ``[batch / world]`` or None, positions int64 ``[batch / world]``.
     """
-    part = batch // world
-
-    def positions() -> Iterator[list[int]]:
-        step = start
-        while True:
-            first = step * batch + rank * part
-            yield list(range(first, first + part))
-            step += 1
-
-    stream = _Stream(images, seed)
+    stream, part = _Stream(images, seed), batch // world
+    positions = (list(range(step * batch + rank * part, step * batch + (rank + 1) * part)) for step in itertools.count(start))
     if workers == 0:
-        return (stream.__getitems__(part) for part in positions())
-    return iter(
-        torch.utils.data.DataLoader(
-            stream, batch_sampler=positions(), num_workers=workers, collate_fn=_same, pin_memory=torch.cuda.is_available()
-        )
-    )
+        return map(stream.__getitems__, positions)
+    options: dict[str, Any] = {"collate_fn": _same, "pin_memory": torch.cuda.is_available(), "multiprocessing_context": "fork"}
+    return iter(torch.utils.data.DataLoader(stream, batch_sampler=positions, num_workers=workers, **options))
 
 
 def _same(batch: Any) -> Any:

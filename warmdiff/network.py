@@ -66,6 +66,8 @@ def normalisation(channels: int) -> nn.GroupNorm:
 class Resample(nn.Module):
     """Halves (``scale=-1``) or doubles (``scale=1``) the resolution; ``smooth``: with the filter [1, 3, 3, 1] / 8 along each axis."""
 
+    kernel: Tensor
+
     def __init__(self, scale: int, smooth: bool) -> None:
         super().__init__()
         self.scale, self.smooth = scale, smooth
@@ -119,6 +121,8 @@ class Block(nn.Module):
 
 class Waves(nn.Module):
     """A number as sines and cosines: fixed frequencies from 1 down to 1e-4 (DDPM++), or random normal ones times 16 (NCSN++)."""
+
+    frequencies: Tensor
 
     def __init__(self, channels: int, random: bool) -> None:
         super().__init__()
