@@ -220,8 +220,10 @@ class BlurNoiseProcess:
             seed, generator, noise, backend: as in `warmops.blur_noise`.
 
         Raises:
-            TypeError, ValueError: as `warmops.blur_noise`, where alpha is ``blur_sigma`` and the noise ``noise_sigma``.
+            TypeError, ValueError: as `warmops.blur_noise`; for a level in a tensor it names alpha ``blur_sigma``, the noise ``noise_sigma``.
         """
+        if not isinstance(beta, Tensor) and not beta >= 0:
+            raise ValueError(f"beta must be >= 0, got {beta}")
         keep = 1.0 - self.floor
         x_t, blurred = warmops.blur_noise(
             x0,

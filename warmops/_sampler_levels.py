@@ -46,7 +46,7 @@ def _update(method: str, alpha: Any, beta: Any, alpha_next: Any, beta_next: Any,
     keep = 1.0 - floor
     if method == "ddim":
         # c u + (m_next - c m) x0, with m = (1 - d) E + d
-        c = _sqrt(beta_next * beta_next - eta * eta) / beta
+        c = _sqrt((beta_next - eta) * (beta_next + eta)) / beta
         return floor * (1.0 - c), keep, alpha_next, -keep * c, 0.0, alpha, c, 1.0, 0.0, 0.0, 0.0
     # dx/dt = beta'/beta (x - M x0) + M' x0, M' = -(1 - d) lambda alpha alpha' E; t is beta, or alpha where beta stands still.
     moving = beta_next != beta
@@ -97,15 +97,17 @@ def _check_levels(method: str, levels: dict[str, Any]) -> None:
 
 
 def _readable(value: Any) -> bool:
-    """Whether looking at a level's values waits for no GPU and breaks no trace."""
-    return not isinstance(value, Tensor) or (value.device.type == "cpu" and not needs_dispatcher(value))
+    """Whether looking at a level's value waits for no GPU and ties no compiled graph to it."""
+    if isinstance(value, Tensor):
+        return value.device.type == "cpu" and not needs_dispatcher(value)
+    return not torch.compiler.is_compiling()
 
 
 def coefficients(method: str, levels: dict[str, Any], factors: dict[str, Any], x: Tensor, as_tensor: bool) -> Any:
     """`Coefficients` of checked arguments: a tuple of floats, or a float64 tensor ``[N, 14]``."""
     if all(_readable(v) for v in levels.values()):
         _check_levels(method, levels)
-    if any(isinstance(v, Tensor) for v in levels.values()):
+    if torch.compiler.is_compiling() or any(isinstance(v, Tensor) for v in levels.values()):
         levels = {name: v if v is None else _column(v, x) for name, v in levels.items()}
     result = Coefficients(**factors, **dict(zip(Coefficients._fields[len(factors) :], _update(method, **levels), strict=True)))
     if not as_tensor and not any(isinstance(v, Tensor) for v in result):
