@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,10 +34,9 @@ def _(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
     return empty_images(x)
 
 
-@_blur.register_vmap
-def _(info: Any, in_dims: Any, x: Tensor, sigma: Tensor, backend: str | None) -> tuple[Tensor, int]:
+def _mapped(op: Callable[..., Tensor], info: Any, in_dims: Any, x: Tensor, sigma: Tensor, backend: str | None) -> tuple[Tensor, int]:
     size = info.batch_size
-    y = torch.ops.warmops.blur(fold_vmap(size, x, in_dims[0]), fold_vmap(size, sigma, in_dims[1]), backend)
+    y = op(fold_vmap(size, x, in_dims[0]), fold_vmap(size, sigma, in_dims[1]), backend)
     return y.unflatten(0, (size, -1)), 0
 
 
@@ -44,17 +45,40 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, sigma)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+def _backward(op: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     x, sigma = ctx.saved_tensors
     # A is self-adjoint: its backward is itself.
-    grad_x = torch.ops.warmops.blur(grad, sigma, ctx.backend) if ctx.needs_input_grad[0] else None
+    grad_x = op(grad, sigma, ctx.backend) if ctx.needs_input_grad[0] else None
     grad_sigma = None
     if ctx.needs_input_grad[1]:
         grad_sigma = reference.blur_sigma_vjp(x, sigma, grad).to(sigma.dtype)
     return grad_x, grad_sigma, None
 
 
-_blur.register_autograd(_backward, setup_context=_setup_context)
+_registered: Callable[..., Tensor] = torch.ops.warmops.blur
+_blur.register_vmap(functools.partial(_mapped, _registered))
+_blur.register_autograd(functools.partial(_backward, _registered), setup_context=_setup_context)
+
+
+class _Differentiable(torch.autograd.Function):
+    """The same for torch.func, whose grad and jacrev an op registered from Python cannot have."""
+
+    @staticmethod
+    def forward(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
+        return _registered(x, sigma, backend)
+
+    setup_context = staticmethod(_setup_context)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        return _backward(differentiable_blur, ctx, grad)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensor, int]:
+        return _mapped(differentiable_blur, info, in_dims, *arguments)
+
+
+differentiable_blur: Callable[..., Tensor] = _Differentiable.apply
 
 
 def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend: str | None = None) -> Tensor:
@@ -74,7 +98,7 @@ def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend
     Returns:
         The blurred images, with the shape and dtype of x (float32 for uint8).
 
-    Differentiable by x and sigma, to any order; works under torch.compile and vmap.
+    Differentiable by x and sigma, to any order; works under torch.compile, vmap and torch.func's grad, vjp and jacrev.
 
     Raises:
         TypeError, ValueError: an argument is wrong; nothing is written. Negative or NaN values inside a CUDA tensor
@@ -94,8 +118,8 @@ def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend
     if needs_dispatcher(x, sigma, out):
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        result: Tensor = torch.ops.warmops.blur(x, level_tensor(sigma, x), backend)
-        return result
+        run = _registered if torch.compiler.is_compiling() else differentiable_blur
+        return run(x, level_tensor(sigma, x), backend)
     if out is None:
         out = empty_images(x)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from warmops import _checks, reference
 from warmops._dispatch import check_backend, launcher, needs_dispatcher
 from warmops._registration import empty_images, fold_vmap, image_dtype, level_tensor, per_sample
+from warmops.blur import differentiable_blur
 
 
 def _launch(
@@ -64,12 +67,11 @@ def _(
     return out, empty_images(x) if return_blurred else out.new_empty(0)
 
 
-@_blur_noise.register_vmap
-def _(info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
+def _mapped(op: Callable[..., Any], info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
     tensors, (return_blurred, backend) = args[:6], args[6:]
     size = info.batch_size
     folded = [fold_vmap(size, t, dim) for t, dim in zip(tensors, in_dims, strict=False)]
-    out, blurred = torch.ops.warmops.blur_noise(*folded, return_blurred, backend)
+    out, blurred = op(*folded, return_blurred, backend)
     out = out.unflatten(0, (size, -1))
     if not return_blurred:
         return (out, blurred), (0, None)
@@ -82,7 +84,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(x, blur_sigma, noise_sigma, seed, noise, scale)
 
 
-def _backward(ctx: Any, grad_out: Tensor | None, grad_blurred: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(blur: Callable[..., Tensor], ctx: Any, grad_out: Tensor | None, grad_blurred: Tensor | None) -> tuple[Tensor | None, ...]:
     """Of ``out = scale (A x + b eps)`` and ``blurred = A x``, in terms of differentiable ops."""
     x, blur_sigma, noise_sigma, seed, noise, scale = ctx.saved_tensors
     needs_x, needs_blur, needs_noise_sigma, _, needs_noise, needs_scale = ctx.needs_input_grad[:6]
@@ -95,7 +97,7 @@ def _backward(ctx: Any, grad_out: Tensor | None, grad_blurred: Tensor | None) ->
     if grad_blurred is not None and ctx.return_blurred:
         total = grad_blurred if scaled is None else scaled + grad_blurred
     if total is not None and needs_x:
-        grads[0] = torch.ops.warmops.blur(total, blur_sigma, ctx.backend)
+        grads[0] = blur(total, blur_sigma, ctx.backend)
     if total is not None and needs_blur:
         grads[1] = reference.blur_sigma_vjp(x, blur_sigma, total).to(blur_sigma.dtype)
     if grad_out is None or scaled is None:
@@ -110,14 +112,46 @@ def _backward(ctx: Any, grad_out: Tensor | None, grad_blurred: Tensor | None) ->
     if needs_noise:
         grads[4] = per_sample(noise_sigma, scaled) * scaled
     if needs_scale:
-        unscaled = torch.ops.warmops.blur(x, blur_sigma, ctx.backend)
+        unscaled = blur(x, blur_sigma, ctx.backend)
         if drawn:
             unscaled = unscaled + per_sample(noise_sigma, unscaled) * eps
         grads[5] = (grad_out * unscaled).sum(dim=tuple(range(1, x.ndim))).to(scale.dtype)
     return tuple(grads)
 
 
-_blur_noise.register_autograd(_backward, setup_context=_setup_context)
+_registered: Callable[..., Any] = torch.ops.warmops.blur_noise
+_blur_noise.register_vmap(functools.partial(_mapped, _registered))
+_blur_noise.register_autograd(functools.partial(_backward, torch.ops.warmops.blur), setup_context=_setup_context)
+
+
+class _Differentiable(torch.autograd.Function):
+    """The same for torch.func, whose grad and jacrev an op registered from Python cannot have."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        blur_sigma: Tensor,
+        noise_sigma: Tensor,
+        seed: Tensor | None,
+        noise: Tensor | None,
+        scale: Tensor | None,
+        return_blurred: bool,
+        backend: str | None,
+    ) -> tuple[Tensor, Tensor]:
+        return _registered(x, blur_sigma, noise_sigma, seed, noise, scale, return_blurred, backend)  # type: ignore[no-any-return]
+
+    setup_context = staticmethod(_setup_context)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor | None, grad_blurred: Tensor | None) -> tuple[Tensor | None, ...]:
+        return _backward(differentiable_blur, ctx, grad_out, grad_blurred)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
+        return _mapped(_differentiable, info, in_dims, *arguments)
+
+
+_differentiable: Callable[..., Any] = _Differentiable.apply
 
 
 def _check_outputs(out: Any, return_blurred: bool, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -184,7 +218,8 @@ def blur_noise(
     Returns:
         ``x_t`` with the shape and dtype of x (float32 for uint8); with ``return_blurred`` the pair ``(x_t, A x)``.
 
-    Differentiable by x, both levels, noise and scale, to any order; works under torch.compile and vmap.
+    Differentiable by x, both levels, noise and scale, to any order; works under torch.compile, vmap and torch.func's
+    grad, vjp and jacrev.
 
     Raises:
         TypeError, ValueError: an argument is wrong; nothing is written. Negative or NaN values inside a CUDA tensor
@@ -216,7 +251,8 @@ def blur_noise(
     if needs_dispatcher(x, blur_sigma, noise_sigma, seed, noise, scale, result, blurred):
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        result, blurred = torch.ops.warmops.blur_noise(
+        run = _registered if torch.compiler.is_compiling() else _differentiable
+        result, blurred = run(
             x,
             level_tensor(blur_sigma, x),
             level_tensor(noise_sigma, x),
