@@ -58,6 +58,7 @@ class TrainConfig:
     seed: int = option(0, "decides initial weights, order of images, noise levels and noise")
     # machine
     device: str = option("auto", "cpu, cuda, cuda:1, ..; auto: a GPU if there is one")
+    threads: int | None = option(1, "CPU threads of the network, none: as torch has it; tiny networks are best with one", above=0)
     precision: str = option("fp32", "arithmetic of the network", choices=("fp32", "bf16"))
     channels_last: bool = option(True, "memory layout of the network's tensors; faster on most machines")
     compile: bool = option(False, "run the network through torch.compile")
@@ -92,7 +93,7 @@ class TrainConfig:
 # EDM, table 7 and appendix F: CIFAR-10 and FFHQ at 64x64 (DDPM++). At 128x128 the same network, one resolution more.
 EDM = TrainConfig(
     data="cifar10", out="runs/cifar10", images=200_000_000, batch=512, learning_rate=1e-3, ramp_up=10_000_000, betas=(0.9, 0.999),
-    clip=None, ema=500_000, ema_ramp=0.05, augment=0.12, conditional=False, precision="bf16",
+    clip=None, threads=None, ema=500_000, ema_ramp=0.05, augment=0.12, conditional=False, precision="bf16",
     log_every=51_200, preview_every=2_000_000, save_every=2_000_000, network=NetworkConfig(dropout=0.13),
 )  # fmt: skip
 FFHQ = dataclasses.replace(
@@ -102,8 +103,8 @@ FFHQ = dataclasses.replace(
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(),
     "small": TrainConfig(
-        out="runs/fashion-mnist", data="fashion-mnist", images=10_000_000, batch=256, learning_rate=5e-4, ramp_up=200_000, ema=200_000,
-        log_every=12_800, preview_every=500_000, save_every=500_000, network=NetworkConfig(channels=64, multipliers=(1, 2, 2), blocks=2),
+        out="runs/fashion-mnist", data="fashion-mnist", threads=None, images=10_000_000, batch=256, learning_rate=5e-4,
+        ramp_up=200_000, ema=200_000, log_every=12_800, preview_every=500_000, save_every=500_000, network=NetworkConfig(channels=64, multipliers=(1, 2, 2), blocks=2),
     ),
     "cifar10": EDM,
     "ffhq64": FFHQ,

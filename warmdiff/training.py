@@ -29,8 +29,8 @@ from warmdiff.spectrum import DataSpectrum
 
 # Settings that do not change what is computed, so a resumed run may have others.
 MAY_CHANGE = frozenset({
-    "out", "data", "root", "on_bad", "cache_mb", "workers", "images", "minutes", "micro_batch", "max_skipped", "device", "channels_last",
-    "compile", "log_every", "preview_every", "save_every", "keep", "tensorboard",
+    "out", "data", "root", "on_bad", "cache_mb", "workers", "images", "minutes", "micro_batch", "max_skipped", "device", "threads",
+    "channels_last", "compile", "log_every", "preview_every", "save_every", "keep", "tensorboard",
 })  # fmt: skip
 SPECTRUM_IMAGES = 50_000  # at most so many are measured
 
@@ -245,7 +245,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
 
     A checkpoint is written at the config's intervals, at the end, when ``stop`` says so, and when the loop over the states is
     left. A resumed run computes what one that was never stopped computes, bit for bit on one CPU process with the same number
-    of threads.
+    of threads. While the run is open, torch has the config's number of threads.
 
     Under torchrun every process runs this loop; each trains on its part of the batch, the first one writes.
 
@@ -258,12 +258,14 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
         ValueError: data or checkpoint cannot be used, or the config differs from that of the run found.
         OSError: another process trains in this folder. FloatingPointError: too many steps in a row were not finite.
     """
-    world = World(config.device)
+    world, threads = World(config.device), torch.get_num_threads()
+    torch.set_num_threads(config.threads or threads)
     try:
         if config.batch % world.size:
             raise ValueError(f"batch must be a multiple of the {world.size} processes, got {config.batch}")
         yield from _train(config, world, stop, progress)
     finally:
+        torch.set_num_threads(threads)
         world.close()
 
 
