@@ -103,8 +103,9 @@ FFHQ = dataclasses.replace(
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(),
     "small": TrainConfig(
-        out="runs/fashion-mnist", data="fashion-mnist", threads=None, images=10_000_000, batch=256, learning_rate=5e-4,
-        ramp_up=200_000, ema=200_000, log_every=12_800, preview_every=500_000, save_every=500_000, network=NetworkConfig(channels=64, multipliers=(1, 2, 2), blocks=2),
+        data="fashion-mnist", out="runs/fashion-mnist", threads=None, images=10_000_000, batch=256, learning_rate=5e-4,
+        ramp_up=200_000, ema=200_000, log_every=12_800, preview_every=500_000, save_every=500_000,
+        network=NetworkConfig(channels=64, multipliers=(1, 2, 2), blocks=2),
     ),
     "cifar10": EDM,
     "ffhq64": FFHQ,
