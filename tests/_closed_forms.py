@@ -9,25 +9,13 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 import scipy.fft
 import torch
 from torch import Tensor
 
 import warmdiff
-from warmops._dispatch import launcher
 
 Array = np.ndarray
-
-
-def kernels(backend: str) -> str:
-    """The backend, if it runs all that samplers call."""
-    try:
-        for op in ("sampler_step", "dct", "blur_noise", "normal"):
-            launcher(backend, torch.device("cpu"), op)
-    except RuntimeError as error:
-        pytest.skip(str(error))
-    return backend
 
 
 def dct(x: Array) -> Array:

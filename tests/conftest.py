@@ -71,3 +71,9 @@ def normal_backend(request: pytest.FixtureRequest) -> str:
 def dct_backend(request: pytest.FixtureRequest) -> str:
     """Each backend that has the DCT on ``device``."""
     return available(request.param)
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def step_backend(request: pytest.FixtureRequest) -> str:
+    """Each backend that has the sampler's step on ``device``."""
+    return available(request.param)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from _cases import available, bit_equal, images
+from _cases import bit_equal, images
 from _closed_forms import dct, eigenvalues, idct
 from torch import Tensor
 
@@ -17,11 +17,6 @@ import warmops
 
 P = warmdiff.BlurNoiseProcess
 SHAPE = (3, 2, 8, 12)
-
-
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return available(request.param)
 
 
 def images64(rng: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from _closed_forms import Array, Gaussian, Levels, Mixture, dct, denoiser, edm_levels, eigenvalues, idct, kernels, natural, recursion
+from _closed_forms import Array, Gaussian, Levels, Mixture, dct, denoiser, edm_levels, eigenvalues, idct, natural, recursion
 from torch import Tensor
 
 import warmdiff
@@ -28,11 +28,6 @@ TABLE = {  # W2 of Heun after N steps, BNR .5, 32x32: DESIGN.md's table of exact
     10.0: (1.8173, 0.1558, 0.0323, 0.0208, 0.0125, 0.0099),
 }
 STEPS = (18, 36, 72, 144, 288, 576)
-
-
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return kernels(request.param)
 
 
 def process_of(name: str, size: tuple[int, int]) -> tuple[warmdiff.BlurNoiseProcess, Levels, list[float]]:
@@ -65,14 +60,14 @@ def close(got: Tensor, want: Array, tolerance: float) -> None:
 @pytest.mark.parametrize("size", [(32, 32), (12, 20), (9, 5), (1, 16)], ids=str)
 @pytest.mark.parametrize("sampler", ["heun", "euler", "ddim"])
 @pytest.mark.parametrize("name", ["0", "0.5", "2", "10", "free", "ihdm", "cold"])
-def test_states_equal_the_recursion(name: str, sampler: str, size: tuple[int, int], backend: str, rng: torch.Generator) -> None:
+def test_states_equal_the_recursion(name: str, sampler: str, size: tuple[int, int], step_backend: str, rng: torch.Generator) -> None:
     process, levels, schedule = process_of(name, size)
     mu = torch.randn(*size, generator=rng, dtype=torch.float64).numpy() * np.sqrt(natural(size))
     model = Gaussian(levels, natural(size), mu)
     x = start(model, schedule[0], 2, rng)
     want = recursion(model, dct(x.numpy()), schedule, sampler)
     states = list(
-        warmdiff.sample(denoiser(model), x.shape, process=process, sampler=sampler, steps=12, x_init=x, backend=backend, **DOUBLE)
+        warmdiff.sample(denoiser(model), x.shape, process=process, sampler=sampler, steps=12, x_init=x, backend=step_backend, **DOUBLE)
     )
     assert [s.step for s in states] == list(range(1, 13))
     assert np.allclose([s.beta for s in states], schedule[1:], rtol=1e-12)
@@ -82,31 +77,31 @@ def test_states_equal_the_recursion(name: str, sampler: str, size: tuple[int, in
 
 
 @pytest.mark.parametrize("name", ["ihdm", "cold"])
-def test_cold_is_algorithm_2(name: str, backend: str, rng: torch.Generator) -> None:
+def test_cold_is_algorithm_2(name: str, step_backend: str, rng: torch.Generator) -> None:
     """``x - D(x0, t) + D(x0, s)``; the last step too, unlike ddim's."""
     process, levels, schedule = process_of(name, (8, 10))
     model = Gaussian(levels, natural((8, 10)))
     x = start(model, schedule[0], 3, rng)
     want = recursion(model, dct(x.numpy()), schedule, "cold")
-    states = warmdiff.sample(denoiser(model), x.shape, process=process, sampler="cold", steps=12, x_init=x, backend=backend, **DOUBLE)
+    states = warmdiff.sample(denoiser(model), x.shape, process=process, sampler="cold", steps=12, x_init=x, backend=step_backend, **DOUBLE)
     for state, u in zip(states, want, strict=True):
         close(state.x, idct(u), 1e-9)
 
 
 @pytest.mark.parametrize("name", ["0.5", "10", "free"])
-def test_exact_last(name: str, backend: str, rng: torch.Generator) -> None:
+def test_exact_last(name: str, step_backend: str, rng: torch.Generator) -> None:
     process, levels, schedule = process_of(name, (8, 10))
     model = Gaussian(levels, natural((8, 10)))
     x = start(model, schedule[0], 3, rng)
     want = recursion(model, dct(x.numpy()), schedule, "heun", exact_last=True)[-1]
     states = list(
-        warmdiff.sample(denoiser(model), x.shape, process=process, steps=12, x_init=x, exact_last=True, backend=backend, **DOUBLE)
+        warmdiff.sample(denoiser(model), x.shape, process=process, steps=12, x_init=x, exact_last=True, backend=step_backend, **DOUBLE)
     )
     close(states[-1].x, idct(want), 1e-9)
     assert torch.equal(states[-1].x, states[-1].denoised) or (states[-1].x - states[-1].denoised).abs().max() < 1e-13
 
 
-def test_without_blur_it_is_edm(backend: str, rng: torch.Generator) -> None:
+def test_without_blur_it_is_edm(step_backend: str, rng: torch.Generator) -> None:
     """EDM's Algorithm 1, written as there, on a denoiser that is not linear; step for step."""
 
     def clean(x: Tensor, sigma: Tensor) -> Tensor:
@@ -116,7 +111,7 @@ def test_without_blur_it_is_edm(backend: str, rng: torch.Generator) -> None:
     x = 80 * torch.randn(shape, generator=rng, dtype=torch.float64)
     states = warmdiff.sample(
         lambda x, b: warmdiff.Prediction(clean(x, b), torch.zeros_like(x)), shape, process=warmdiff.BlurNoiseProcess.hot(), x_init=x,
-        steps=steps, backend=backend, **DOUBLE,
+        steps=steps, backend=step_backend, **DOUBLE,
     )  # fmt: skip
     t = edm_levels(steps)
     for i, state in enumerate(states):
@@ -219,10 +214,10 @@ def churn_error(update: Callable[[Tensor, Tensor], Tensor], levels: Levels, s2: 
 
 @pytest.mark.parametrize("beta", [0.01, 0.3, 3.0, 60.0])
 @pytest.mark.parametrize("name", ["0", "0.5", "2", "10", "free", "ihdm", "cold"])
-def test_churn_keeps_every_variance(name: str, beta: float, backend: str) -> None:
+def test_churn_keeps_every_variance(name: str, beta: float, step_backend: str) -> None:
     process, levels, _ = process_of(name, (8, 12))
     up = 1.3 * beta
-    error = churn_error(lambda x, seeds: add_churn(process, x, beta, up, seeds, backend=backend), levels, natural((8, 12)), beta, up)
+    error = churn_error(lambda x, seeds: add_churn(process, x, beta, up, seeds, backend=step_backend), levels, natural((8, 12)), beta, up)
     assert error <= 1e-10
 
 
@@ -254,7 +249,7 @@ def churned_variances(bnr: float, white: bool, steps: int) -> Array:
     return variance
 
 
-def test_churn_over_a_whole_run(backend: str) -> None:
+def test_churn_over_a_whole_run(step_backend: str) -> None:
     """The shipped sampler's images have the exactly propagated variances; those of white churn stay wrong."""
     coloured, white = (
         [float(np.linalg.norm(np.sqrt(churned_variances(0.5, white, steps)) - np.sqrt(natural(SIZE)))) for steps in (288, 576, 1152)]
@@ -265,14 +260,14 @@ def test_churn_over_a_whole_run(backend: str) -> None:
     size, n = (8, 8), 4096
     model = Gaussian(Levels.mixture(size, 0.5), natural(size))
     churn = warmdiff.Churn(40.0, 0.05, 50.0)
-    x = warmdiff.generate(denoiser(model), (n, 1, *size), steps=36, churn=churn, seed=5, backend=backend)
+    x = warmdiff.generate(denoiser(model), (n, 1, *size), steps=36, churn=churn, seed=5, backend=step_backend)
     ratio = (dct(x.double().numpy()) ** 2).mean(axis=(0, 1)) / model.variance
     assert np.abs(ratio - 1).max() < 5 * math.sqrt(2 / n) + 0.03  # 5 standard errors of 64 modes, and the steps' own error
 
 
 @pytest.mark.parametrize("beta", [0.02, 0.5, 20.0])
 @pytest.mark.parametrize("name", ["0", "0.5", "10", "free", "ihdm"])
-def test_an_ancestral_step_inverts_the_forward_process(name: str, beta: float, backend: str) -> None:
+def test_an_ancestral_step_inverts_the_forward_process(name: str, beta: float, step_backend: str) -> None:
     """Of one known image: variance beta_next^2 after the step, and the covariance that the forward process has."""
     process, levels, _ = process_of(name, (6, 10))
     after, known = 0.6 * beta, np.full((6, 10), 0.7)
@@ -284,7 +279,7 @@ def test_an_ancestral_step_inverts_the_forward_process(name: str, beta: float, b
 
         x = x + torch.from_numpy(idct(levels.m(beta) * known))  # around its mean
         states = warmdiff.sample(
-            knows, x.shape, process=process, sampler="ancestral", betas=[beta, after], x_init=x, seed=seeds, backend=backend, **DOUBLE
+            knows, x.shape, process=process, sampler="ancestral", betas=[beta, after], x_init=x, seed=seeds, backend=step_backend, **DOUBLE
         )
         return next(iter(states)).x - torch.from_numpy(idct(levels.m(after) * known))
 
@@ -301,7 +296,7 @@ def test_an_ancestral_step_inverts_the_forward_process(name: str, beta: float, b
     assert ratio.std() < 1.6 and other.std() < 1.6 and abs(np.concatenate([ratio, other]).std() - 1) < 0.35
 
 
-def test_ancestral_images_have_the_variances_of_the_formula(backend: str) -> None:
+def test_ancestral_images_have_the_variances_of_the_formula(step_backend: str) -> None:
     """DESIGN.md, section 3, with the largest eta of each mode, propagated exactly; and that comes to the data's as steps grow."""
     size, n = (8, 8), 4096
     model = Gaussian(Levels.mixture(size, 0.5), natural(size))
@@ -317,7 +312,7 @@ def test_ancestral_images_have_the_variances_of_the_formula(backend: str) -> Non
         return variance / model.variance
 
     assert [f"{np.abs(propagated(steps) - 1).max():.2f}" for steps in (40, 80, 160, 640)] == ["0.31", "0.17", "0.09", "0.02"]
-    x = warmdiff.generate(denoiser(model), (n, 1, *size), sampler="ancestral", steps=40, seed=9, backend=backend)
+    x = warmdiff.generate(denoiser(model), (n, 1, *size), sampler="ancestral", steps=40, seed=9, backend=step_backend)
     ratio = (dct(x.double().numpy()) ** 2).mean(axis=(0, 1)) / model.variance
     assert np.abs(ratio / propagated(40) - 1).max() < 5 * math.sqrt(2 / n)
 
@@ -367,11 +362,11 @@ def test_heun_on_a_mixture(rng: torch.Generator) -> None:
     assert abs(order(errors) - 2.0) <= 0.3, errors
 
 
-def test_components_come_back(backend: str) -> None:
+def test_components_come_back(step_backend: str) -> None:
     """In their frequencies. (Everything is fixed: three standard errors would be missed by chance in one run of a hundred.)"""
     size, n = (8, 8), 4096
     model = mixture(Levels.mixture(size, 0.5), torch.Generator().manual_seed(0))
-    x = warmdiff.generate(denoiser(model), (n, 1, *size), steps=24, seed=123, batch=2048, backend=backend)
+    x = warmdiff.generate(denoiser(model), (n, 1, *size), steps=24, seed=123, batch=2048, backend=step_backend)
     found = model.logits(dct(x.double().numpy())[:, 0], 1e-3).argmax(axis=-1)
     for j, weight in enumerate(model.weights):
         assert abs((found == j).mean() - weight) <= 3 * math.sqrt(weight * (1 - weight) / n), (j, (found == j).mean())
@@ -381,9 +376,9 @@ def test_components_come_back(backend: str) -> None:
 
 
 @pytest.mark.parametrize(("sampler", "churn"), [("heun", 0.0), ("heun", 30.0), ("ancestral", 0.0)])
-def test_a_sample_depends_on_its_seed_alone(sampler: str, churn: float, backend: str) -> None:
+def test_a_sample_depends_on_its_seed_alone(sampler: str, churn: float, step_backend: str) -> None:
     model = Gaussian(Levels.mixture((8, 6), 0.5), natural((8, 6)))
-    options = {"sampler": sampler, "churn": churn, "steps": 6, "backend": backend, **DOUBLE}
+    options = {"sampler": sampler, "churn": churn, "steps": 6, "backend": step_backend, **DOUBLE}
     whole = warmdiff.generate(denoiser(model), (7, 2, 8, 6), seed=40, **options)
     assert (warmdiff.generate(denoiser(model), (7, 2, 8, 6), seed=40, batch=3, **options) - whole).abs().max() < 1e-12
     one = warmdiff.generate(denoiser(model), (1, 2, 8, 6), seed=45, **options)
@@ -394,27 +389,27 @@ def test_a_sample_depends_on_its_seed_alone(sampler: str, churn: float, backend:
     assert (other - whole).abs().amax(dim=(1, 2, 3)).min() > 0.01
 
 
-def test_the_noise_of_steps_is_fresh(backend: str) -> None:
+def test_the_noise_of_steps_is_fresh(step_backend: str) -> None:
     """No two steps, samples or neighbouring seeds share noise: keys are distinct and the noise is uncorrelated."""
     keys = torch.cat([warmdiff.sampling.step_seeds(torch.arange(-50, 50), step) for step in range(2, 80)])
     assert len(keys.unique()) == len(keys)
     assert not set(keys.tolist()) & set(range(-1000, 1000))  # nor with the first noise of other samples
-    noise = warmops.normal((len(keys[:200]), 4096), keys[:200], dtype=torch.float64, backend=backend)
+    noise = warmops.normal((len(keys[:200]), 4096), keys[:200], dtype=torch.float64, backend=step_backend)
     correlation = torch.corrcoef(noise) - torch.eye(200, dtype=torch.float64)
     assert correlation.abs().max() < 6 / 64
 
 
 @pytest.mark.parametrize("bnr", BNRS)
 @pytest.mark.parametrize("sampler", ["heun", "ancestral"])
-def test_float32_states_lose_nothing(sampler: str, bnr: float, backend: str) -> None:
+def test_float32_states_lose_nothing(sampler: str, bnr: float, step_backend: str) -> None:
     model = Gaussian(Levels.mixture(SIZE, bnr), natural(SIZE))
-    options = {"process": warmdiff.BlurNoiseProcess(bnr), "sampler": sampler, "steps": 18, "seed": 3, "backend": backend}
+    options = {"process": warmdiff.BlurNoiseProcess(bnr), "sampler": sampler, "steps": 18, "seed": 3, "backend": step_backend}
     exact, single = (warmdiff.generate(denoiser(model), (4, 1, *SIZE), dtype=d, **options) for d in (torch.float64, torch.float32))
     assert single.dtype == torch.float32
     assert float((single - exact).square().mean().sqrt() / exact.square().mean().sqrt()) <= 1e-6
 
 
-def test_raw_heads_give_the_same_images(backend: str, rng: torch.Generator) -> None:
+def test_raw_heads_give_the_same_images(step_backend: str, rng: torch.Generator) -> None:
     """A network's raw output in the fused step: the same as its scaled predictions, for every sampler."""
     process = warmdiff.BlurNoiseProcess(0.5)
     preconditioning = warmdiff.Preconditioning(process, warmdiff.DataSpectrum.constant((2, 8, 6)))
@@ -426,7 +421,7 @@ def test_raw_heads_give_the_same_images(backend: str, rng: torch.Generator) -> N
         return warmdiff.RawPrediction(x, heads, scalings)
 
     for sampler in ("heun", "euler", "ddim", "ancestral"):
-        options = {"process": process, "sampler": sampler, "steps": 5, "seed": 1, "backend": backend, **DOUBLE}
+        options = {"process": process, "sampler": sampler, "steps": 5, "seed": 1, "backend": step_backend, **DOUBLE}
         got = warmdiff.generate(raw, (3, 2, 8, 6), **options)
         want = warmdiff.generate(lambda x, b: raw(x, b).prediction, (3, 2, 8, 6), **options)
         close(got, want.numpy(), 1e-12)
@@ -444,12 +439,12 @@ def test_any_schedule(rng: torch.Generator) -> None:
         close(states[-1].x, idct(recursion(model, dct(x.numpy()), schedule, "heun")[-1]), 1e-9)
 
 
-def test_more_dimensions_and_empty_batches(backend: str) -> None:
+def test_more_dimensions_and_empty_batches(step_backend: str) -> None:
     def zero(x: Tensor, beta: Tensor) -> warmdiff.Prediction:
         return warmdiff.Prediction(torch.zeros_like(x), torch.zeros_like(x))
 
     for shape in ((2, 5, 6), (2, 3, 2, 5, 6), (0, 3, 5, 6)):
-        assert warmdiff.generate(zero, shape, steps=3, backend=backend).shape == shape
+        assert warmdiff.generate(zero, shape, steps=3, backend=step_backend).shape == shape
 
 
 # ---- bad input ----
@@ -507,7 +502,7 @@ def test_bad_input(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_a_denoiser_that_breaks(call: int, field: str, value: float, want: str, backend: str) -> None:
+def test_a_denoiser_that_breaks(call: int, field: str, value: float, want: str, step_backend: str) -> None:
     calls = []
 
     def breaks(x: Tensor, beta: Tensor) -> warmdiff.Prediction:
@@ -516,7 +511,7 @@ def test_a_denoiser_that_breaks(call: int, field: str, value: float, want: str, 
         return good._replace(**{field: torch.where(torch.arange(8) == 3, value, getattr(good, field))}) if len(calls) == call else good
 
     with pytest.raises(warmdiff.SamplingError) as caught:
-        list(warmdiff.sample(breaks, (2, 1, 8, 8), steps=5, backend=backend))
+        list(warmdiff.sample(breaks, (2, 1, 8, 8), steps=5, backend=step_backend))
     assert want in str(caught.value) and f"step {(call + 1) // 2}," in str(caught.value) and f"beta {calls[-1]:.6g}" in str(caught.value)
     assert len(calls) == call
 

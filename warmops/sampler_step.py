@@ -23,7 +23,9 @@ Every method is one linear form, and that form is all that a backend implements.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,6 +38,7 @@ from warmops._registration import fold_vmap, per_sample
 from warmops._sampler_levels import METHODS, Coefficients, coefficients
 
 Pair = tuple[Level, Level]
+Operator = Callable[..., tuple[Tensor, Tensor]]
 
 
 # ---- the linear form as a torch operator ----
@@ -93,12 +96,11 @@ def _(
     return torch.empty_like(x), torch.empty_like(x) if return_slope else x.new_empty(0)
 
 
-@_sampler_step.register_vmap
-def _(info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
+def _mapped(op: Operator, info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
     tensors, (return_slope, backend) = args[:5], args[5:]
     size = info.batch_size
     folded = [fold_vmap(size, t, dim) for t, dim in zip(tensors, in_dims, strict=False)]
-    out, slope_out = torch.ops.warmops.sampler_step(*folded, return_slope, backend)
+    out, slope_out = op(*folded, return_slope, backend)
     out = out.unflatten(0, (size, -1))
     if not return_slope:
         return (out, slope_out), (0, None)
@@ -112,7 +114,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(coefficients)
 
 
-def _backward(ctx: Any, grad_out: Tensor | None, grad_slope: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(op: Operator, ctx: Any, grad_out: Tensor | None, grad_slope: Tensor | None) -> tuple[Tensor | None, ...]:
     """The form is linear and V K V^T symmetric, so one evaluation of the same operator carries all gradients back."""
     (coefficients,) = ctx.saved_tensors
     c = Coefficients(*coefficients.unbind(1))
@@ -130,7 +132,7 @@ def _backward(ctx: Any, grad_out: Tensor | None, grad_slope: Tensor | None) -> t
     one, zero = torch.ones_like(c.a), torch.zeros_like(c.a)
     plain = c._replace(skip=one, out_b=zero, out_r=zero, a=zero, b=one, g=zero, p=zero, q=zero)
     y = total([through for _, _, through in parts])
-    x0, _ = torch.ops.warmops.sampler_step(y, None, None, None, torch.stack(tuple(plain), dim=1), False, ctx.backend)
+    x0, _ = op(y, None, None, None, torch.stack(tuple(plain), dim=1), False, ctx.backend)
     if ctx.needs_input_grad[0]:
         grads[0] = total([carried for _, carried, _ in parts]) + per_sample(c.skip, x0) * x0
     for i, factor in ((1, c.out_b), (2, c.out_r)):
@@ -141,7 +143,30 @@ def _backward(ctx: Any, grad_out: Tensor | None, grad_slope: Tensor | None) -> t
     return tuple(grads)
 
 
-_sampler_step.register_autograd(_backward, setup_context=_setup_context)
+_registered: Operator = torch.ops.warmops.sampler_step
+_sampler_step.register_vmap(functools.partial(_mapped, _registered))
+_sampler_step.register_autograd(functools.partial(_backward, _registered), setup_context=_setup_context)
+
+
+class _Differentiable(torch.autograd.Function):
+    """The same for torch.func, whose grad and jacrev an op registered from Python cannot have."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+        return _registered(*arguments)
+
+    setup_context = staticmethod(_setup_context)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return _backward(_differentiable, ctx, *grads)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
+        return _mapped(_differentiable, info, in_dims, *arguments)
+
+
+_differentiable: Operator = _Differentiable.apply
 
 
 # ---- the public function ----
@@ -249,8 +274,8 @@ def sampler_step(
     Returns:
         The next state, with the shape and dtype of x; with ``return_slope`` the pair ``(state, slope)``.
 
-    Differentiable by x, heads and slope, to any order (levels and factors are constants); works under torch.compile
-    and vmap.
+    Differentiable by x, heads and slope, to any order (levels and factors are constants); works under torch.compile,
+    vmap and torch.func's grad, vjp and jacrev.
 
     Raises:
         TypeError, ValueError: an argument is wrong; nothing is written. Values inside CUDA tensors of levels are not
@@ -264,7 +289,7 @@ def sampler_step(
         >>> y = warmops.sampler_step(y, heads, 40.0, 80.0, 28.9, 57.8, method="heun", slope=slope)
     """
     check_backend(backend)
-    _checks.check_images("x", x)
+    x = _checks.check_images("x", x)
     if x.dtype not in _checks.FLOAT_DTYPES:
         raise TypeError(f"x must be a floating-point tensor, got {x.dtype}")
     if method not in METHODS:
@@ -292,7 +317,8 @@ def sampler_step(
     if dispatched:
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        result, slope_out = torch.ops.warmops.sampler_step(x, head_b, head_r, slope, table, return_slope, backend)
+        run = _registered if torch.compiler.is_compiling() else _differentiable
+        result, slope_out = run(x, head_b, head_r, slope, table, return_slope, backend)
         return (result, slope_out) if return_slope else result
     if out is not None:
         named = (("x", x), ("heads", head_b), ("heads", head_r), ("slope", slope))

@@ -44,3 +44,9 @@ def normal_backend(request: pytest.FixtureRequest) -> str:
 def dct_backend(request: pytest.FixtureRequest) -> str:
     """Each backend that has the DCT on CUDA tensors."""
     return available(request.param)
+
+
+@pytest.fixture(params=["reference", "triton"])
+def step_backend(request: pytest.FixtureRequest) -> str:
+    """Each backend that has the sampler's step on CUDA tensors."""
+    return available(request.param)
