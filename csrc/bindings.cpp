@@ -113,6 +113,20 @@ void normal(const PyView& out, const Sizes& sizes, const PySeed& seed, int threa
     current.load()->normal(a);
 }
 
+void dct(const PyView& x, const Sizes& sizes_in, const PyView& out, const Sizes& sizes,
+         const std::vector<std::tuple<int, int, double, double, double>>& axes, int threads) {
+    DctArgs a;
+    set_sizes(a, sizes, 1);
+    if (sizes_in.size() != sizes.size() || axes.size() > sizes.size()) throw std::invalid_argument("sizes and axes do not match");
+    for (size_t d = 0; d < sizes.size(); ++d) a.sizes_in[d] = sizes_in[d];
+    a.x = to_view(x, sizes.size());
+    a.out = to_view(out, sizes.size());
+    for (const auto& [dim, kind, scale, ends_in, ends_out] : axes) a.axis[a.axes++] = {dim, kind, scale, ends_in, ends_out};
+    a.threads = usable_threads(threads);
+    py::gil_scoped_release release;
+    current.load()->dct(a);
+}
+
 std::array<uint32_t, 4> philox(const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key) {
     const Words w = philox4x32(Words{{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
     return {w.w[0], w.w[1], w.w[2], w.w[3]};
@@ -136,6 +150,7 @@ PYBIND11_MODULE(_C, m) {
     m.doc() = "Native kernels of warmops.";
     m.def("blur_noise", &blur_noise);
     m.def("normal", &normal);
+    m.def("dct", &dct);
     m.def("philox4x32", &philox, py::arg("counter"), py::arg("key"));
     m.def("isa", [] { return current.load()->name; }, "The instruction set in use.");
     m.def("set_isa", &set_isa, py::arg("name"), "Use this instruction set from now on (for tests and measurements).");

@@ -61,12 +61,28 @@ struct NormalArgs {
     int threads = 1;
 };
 
+// y = scale * D(ends_out) K D(ends_in) x along one dimension; kind: cosine I to IV, then sine I to IV, without factors.
+struct DctAxis {
+    int dim = 0, kind = 0;
+    double scale = 1.0, ends_in = 1.0, ends_out = 1.0;
+};
+
+// x of sizes_in is cropped or padded with zeros to sizes along the axes, and equals it elsewhere.
+struct DctArgs {
+    int dims = 0, axes = 0;
+    int64_t sizes_in[kMaxDims] = {}, sizes[kMaxDims] = {};
+    View x, out;
+    DctAxis axis[kMaxDims];
+    int threads = 1;
+};
+
 // The kernels of one instruction set.
 struct Kernels {
     const char* name;
     bool (*supported)();
     void (*blur_noise)(const BlurNoiseArgs&);
     void (*normal)(const NormalArgs&);
+    void (*dct)(const DctArgs&);
 };
 
 extern const Kernels kBaselineKernels;

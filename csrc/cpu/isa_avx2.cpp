@@ -1,5 +1,6 @@
 // The kernels for avx2: the same source as the other instruction sets, compiled with its flags.
 #include "blur_noise.h"
+#include "dct.h"
 #include "normal.h"
 
 namespace {
@@ -7,5 +8,5 @@ bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 }  // namespace
 
 namespace warmops {
-extern const Kernels kAvx2Kernels = {"avx2", supported, blur_noise, normal};
+extern const Kernels kAvx2Kernels = {"avx2", supported, blur_noise, normal, dct};
 }  // namespace warmops

@@ -1,5 +1,6 @@
 // The kernels for baseline: the same source as the other instruction sets, compiled with its flags.
 #include "blur_noise.h"
+#include "dct.h"
 #include "normal.h"
 
 namespace {
@@ -7,5 +8,5 @@ bool supported() { return true; }
 }  // namespace
 
 namespace warmops {
-extern const Kernels kBaselineKernels = {"baseline", supported, blur_noise, normal};
+extern const Kernels kBaselineKernels = {"baseline", supported, blur_noise, normal, dct};
 }  // namespace warmops

@@ -41,7 +41,7 @@ struct Pixel<uint8_t, float> {
     static WARMOPS_INLINE VF read(const uint8_t* p) { return from_byte(*reinterpret_cast<const VBu*>(p)); }
 };
 
-// Up to one vector of pixels, gathered when they are not neighbours; lanes beyond count are zero.
+// Up to one vector of pixels, gathered when they are not neighbours; lanes beyond count hold what a zero stands for.
 template <class P, class T>
 inline V<T> read_some(const P* p, int64_t stride, int64_t count) {
     P some[kLanes<T>];
@@ -56,6 +56,18 @@ inline void write_some(P* p, int64_t stride, int64_t count, V<T> v) {
     for (int64_t i = 0; i < count; ++i) p[i * stride] = some[i];
 }
 
+// The same for neighbours.
+template <class P, class T>
+struct First {
+    static WARMOPS_INLINE V<T> read(const P* p, int64_t count) { return read_some<P, T>(p, 1, count); }
+    static WARMOPS_INLINE void write(P* p, int64_t count, V<T> v) { write_some<P, T>(p, 1, count, v); }
+};
+template <class T>
+struct First<T, T> {
+    static WARMOPS_INLINE V<T> read(const T* p, int64_t count) { return load_first(p, count); }
+    static WARMOPS_INLINE void write(T* p, int64_t count, V<T> v) { store_first(p, count, v); }
+};
+
 // count pixels to a row of whole vectors.
 template <class P, class T>
 inline void read_row(const P* p, int64_t stride, int64_t count, T* row) {
@@ -65,7 +77,7 @@ inline void read_row(const P* p, int64_t stride, int64_t count, T* row) {
         for (; i + L <= count; i += L) store(row + i, Pixel<P, T>::read(p + i));
     for (; i < count; i += L) {
         const int64_t left = count - i < L ? count - i : L;
-        store(row + i, read_some<P, T>(p + i * stride, stride, left));
+        store(row + i, stride == 1 ? First<P, T>::read(p + i, left) : read_some<P, T>(p + i * stride, stride, left));
     }
 }
 

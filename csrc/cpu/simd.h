@@ -82,17 +82,6 @@ WARMOPS_INLINE void keep_in_register(VT& v) {
 #endif
 }
 
-WARMOPS_INLINE VF first_lanes(int count, VF a, VF b) {  // a in the first lanes, b in the others
-    VI lane;
-    for (int i = 0; i < kBytes / 4; ++i) lane[i] = i;
-    return select((VI)(lane < count), a, b);
-}
-WARMOPS_INLINE VD first_lanes(int count, VD a, VD b) {
-    VI lane;
-    for (int i = 0; i < kBytes / 4; ++i) lane[i] = i / 2;
-    return select((VI)(lane < count), a, b);
-}
-
 #if defined(__AVX512F__)
 WARMOPS_INLINE VF set1(float x) { return (VF)_mm512_set1_ps(x); }
 WARMOPS_INLINE VD set1(double x) { return (VD)_mm512_set1_pd(x); }
@@ -175,6 +164,36 @@ WARMOPS_INLINE VH to_half(VF f) {
     h = select(overflow, fill<VU>(0x7C00u), h);
     h = select(nan, fill<VU>(0x7E00u), h);
     return __builtin_convertvector(h | (sign >> 16), VH);
+}
+#endif
+
+// The first count lanes from memory, zeros in the others.
+#if defined(__AVX512F__)
+WARMOPS_INLINE VF load_first(const float* p, int64_t count) { return (VF)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p); }
+WARMOPS_INLINE VD load_first(const double* p, int64_t count) { return (VD)_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), p); }
+WARMOPS_INLINE void store_first(float* p, int64_t count, VF v) { _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), (__m512)v); }
+WARMOPS_INLINE void store_first(double* p, int64_t count, VD v) { _mm512_mask_storeu_pd(p, __mmask8((1u << count) - 1), (__m512d)v); }
+#elif defined(__AVX2__)
+WARMOPS_INLINE __m256i first_lanes(int64_t count, int32_t) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+}
+WARMOPS_INLINE __m256i first_lanes(int64_t count, int64_t) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_set_epi64x(3, 2, 1, 0)); }
+WARMOPS_INLINE VF load_first(const float* p, int64_t count) { return (VF)_mm256_maskload_ps(p, first_lanes(count, int32_t())); }
+WARMOPS_INLINE VD load_first(const double* p, int64_t count) { return (VD)_mm256_maskload_pd(p, first_lanes(count, int64_t())); }
+WARMOPS_INLINE void store_first(float* p, int64_t count, VF v) { _mm256_maskstore_ps(p, first_lanes(count, int32_t()), (__m256)v); }
+WARMOPS_INLINE void store_first(double* p, int64_t count, VD v) { _mm256_maskstore_pd(p, first_lanes(count, int64_t()), (__m256d)v); }
+#else
+template <class T>
+WARMOPS_INLINE V<T> load_first(const T* p, int64_t count) {
+    V<T> v{};
+    for (int64_t i = 0; i < count; ++i) v[i] = p[i];
+    return v;
+}
+WARMOPS_INLINE void store_first(float* p, int64_t count, VF v) {
+    for (int64_t i = 0; i < count; ++i) p[i] = v[i];
+}
+WARMOPS_INLINE void store_first(double* p, int64_t count, VD v) {
+    for (int64_t i = 0; i < count; ++i) p[i] = v[i];
 }
 #endif
 
