@@ -1,0 +1,240 @@
+// Transforms of any length in shared memory: what a block does with one tile, as steps between barriers.
+//
+// A length is halved by sums, differences and rotations (the formulas of dct_codelets.h, one level a step) down to leaves
+// of 32 points, which are straight-line code, or of an odd or small length, which are multiplied out. Cosine III runs the
+// steps of II backwards, transposed. Type I is multiplied out whole. A step is a loop over independent items, given to an
+// executor: the block's threads and a barrier on the device, plain loops in the tests.
+// Lines of a transform lie side by side: element k of line l is at k * pitch + l, pitch odd, free of bank conflicts both ways.
+#pragma once
+#include "dct_leaf.h"
+#include "dct_scalar.h"
+#include "dct_spot.h"
+
+namespace warmops {
+namespace cuda {
+
+constexpr int kMostPoints = 2048;
+
+WARMOPS_HD int odd(int n) { return n | 1; }
+
+// cos(pi i / (2q)), i = 0 .. q, for the rotations; one whole turn of the leaf's own q for the products.
+inline int64_t table_bytes(int kind, int n, int64_t bytes) {
+    if (kind == kNone) return 0;
+    const Levels levels = block_levels(kind, n);
+    return ((levels.depth > 0 ? 2 * n + 1 : 0) + (leaf_is_codelet(kind, levels.leaf) ? 0 : 4 * quarter(kind, levels.leaf))) * bytes;
+}
+
+// Shared memory of a tile of a x b: two buffers, in each of which the lines of either axis fit, and one axis' tables.
+inline int64_t block_bytes(int kind_a, int a, int kind_b, int b, int64_t bytes) {
+    const int64_t columns = int64_t(a) * odd(b), rows = int64_t(b) * odd(a);
+    const int64_t tables_a = table_bytes(kind_a, a, bytes), tables_b = table_bytes(kind_b, b, bytes);
+    return 2 * (columns > rows ? columns : rows) * bytes + (tables_a > tables_b ? tables_a : tables_b);
+}
+
+constexpr int64_t kComfortable = 72 * 1024;  // bytes: three blocks to a multiprocessor of 228 KiB
+
+// Tiles for a launch: the whole image, or as many lines of one axis as are comfortable. a = 0: no tile fits in `limit` bytes.
+inline Tiles block_tiles(const Dct& d, int64_t bytes, int64_t limit) {
+    const bool columns = d.a.kind != kNone, rows = d.b.kind != kNone;
+    const int64_t n = columns ? d.a.out : d.b.out, least = 4096 / n > 32 ? 4096 / n : 32;
+    int64_t a = d.a.out, b = d.b.out;
+    int64_t& lines = columns ? b : a;
+    const auto size = [&] { return block_bytes(d.a.kind, int(a), d.b.kind, int(b), bytes); };
+    if (!columns || !rows) {
+        lines = lines < least ? lines : least;
+        while (lines > 1 && (size() > limit || (lines > 8 && size() > kComfortable))) lines = (lines + 1) / 2;
+    }
+    if (n > kMostPoints || a > kMostPoints || b > kMostPoints || size() > limit) return {0, 0, 0, 0, 0};
+    return tiles_of(d, int(a), int(b));
+}
+
+// Halving: all nodes of a depth at once. Item q is pair j of a node.
+struct Pair {
+    int first, length, j;  // the node's first element
+    bool four;
+};
+WARMOPS_HD Pair pair_of(int q, int n, int depth, bool root_is_four) {
+    const int node = q & ((1 << depth) - 1), length = n >> depth;
+    return {node * length, length, q >> depth, is_four(unsigned(node), depth, root_is_four)};
+}
+
+template <class T>
+struct Rotation {
+    T c, s;  // of (2j+1) pi / (4 length)
+    WARMOPS_METHOD Rotation(const T* table, int n, int depth, int j) {
+        const int i = (2 * j + 1) << depth;
+        c = table[i];
+        s = table[2 * n - i];
+    }
+};
+
+template <class T>
+WARMOPS_HD void split_pair(const Lines<T>& x, const T* table, int n, int depth, const Pair& p, int l) {
+    const int h = p.length / 2;
+    const T u = x.get(p.first + p.j, l), v = x.get(p.first + p.length - 1 - p.j, l);
+    T a, b;
+    if (p.four) {
+        const Rotation<T> r(table, n, depth, p.j);
+        a = plus_product(r.c * u, r.s, v);
+        b = plus_product(r.s * u, -r.c, v);
+        if (p.j & 1) b = -b;
+    } else {
+        a = u + v;
+        b = u - v;
+    }
+    x.put(p.first + p.j, l, a);
+    x.put(p.first + h + p.j, l, b);
+}
+
+template <class T>
+WARMOPS_HD void split_pair_transposed(const Lines<T>& x, const T* table, int n, int depth, const Pair& p, int l) {
+    T a = x.get(p.first + p.j, l), b = x.get(p.first + p.length / 2 + p.j, l);
+    T u = a + b, v = a - b;
+    if (p.four) {
+        const Rotation<T> r(table, n, depth, p.j);
+        if (p.j & 1) b = -b;
+        u = plus_product(r.c * a, r.s, b);
+        v = plus_product(r.s * a, -r.c, b);
+    }
+    x.put(p.first + p.j, l, u);
+    x.put(p.first + p.length - 1 - p.j, l, v);
+}
+
+// Results of the halves, in the node's order. Pair 0 of type IV is the two that have no partner.
+template <class T>
+WARMOPS_HD void join_pair(const Lines<T>& x, const Pair& p, int l) {
+    const int h = p.length / 2, k = p.j;
+    if (!p.four) {
+        x.put(p.first + 2 * k, l, x.get(p.first + k, l));
+        x.put(p.first + 2 * k + 1, l, x.get(p.first + h + k, l));
+        return;
+    }
+    const T a = x.get(p.first + k, l), b = x.get(p.first + (k == 0 ? h : 2 * h - k), l);
+    x.put(p.first + (k == 0 ? 0 : 2 * k - 1), l, k == 0 ? a : a + b);
+    x.put(p.first + (k == 0 ? 2 * h - 1 : 2 * k), l, k == 0 ? b : a - b);
+}
+
+template <class T>
+WARMOPS_HD void join_pair_transposed(const Lines<T>& x, const Pair& p, int l) {
+    const int h = p.length / 2, k = p.j;
+    const bool alone = p.four && k == 0;
+    const T u = x.get(p.first + (!p.four ? 2 * k : alone ? 0 : 2 * k - 1), l);
+    const T v = x.get(p.first + (!p.four ? 2 * k + 1 : alone ? 2 * h - 1 : 2 * k), l);
+    const bool mixed = p.four && !alone;
+    x.put(p.first + k, l, mixed ? u + v : u);
+    x.put(p.first + (mixed ? 2 * h - k : h + k), l, mixed ? u - v : v);
+}
+
+// One axis of the tile. On return x.from holds the result.
+template <class T, class Exec>
+WARMOPS_HD void transform_lines(Lines<T>& x, T* tables, bool tables_ready, const DctAxis& axis, int n, const Exec& exec) {
+    const Levels levels = block_levels(axis.kind, n);
+    const int kind = axis.kind, depth = levels.depth, leaf = levels.leaf, base = kind & 3;
+    const bool four = base == 3, backwards = base == 2;
+    T *rotations = tables, *turn = tables + (depth > 0 ? 2 * n + 1 : 0);
+    const int q = quarter(kind, leaf), turns = leaf_is_codelet(kind, leaf) ? 0 : 4 * q;
+    const int entries = tables_ready ? 0 : (depth > 0 ? 2 * n + 1 : 0) + turns;
+    exec.each(entries, 1, [&](int i, int) {
+        const bool rotation = depth > 0 && i <= 2 * n;
+        tables[i] = T(rotation ? table_cosine(i, 2 * n) : table_cosine(int(i - (turn - tables)), q));
+    });
+    for (int d = 0; d < depth; ++d) {
+        exec.each(n / 2, x.count, [&](int i, int l) {
+            const Pair p = pair_of(i, n, d, four);
+            if (backwards) join_pair_transposed(x, p, l);
+            else split_pair(x, rotations, n, d, p, l);
+        });
+        x.swap();
+    }
+    if (leaf_is_codelet(kind, leaf)) {
+        exec.each(n / kCodelet, x.count, [&](int node, int l) {
+            codelet_leaf(x.from + node * kCodelet * x.pitch + l, x.pitch, is_four(unsigned(node), depth, four), backwards);
+        });
+    } else {
+        const bool folded = leaf_is_folded(kind, leaf);
+        if (folded && !backwards) {
+            exec.each((leaf + 1) / 2 << depth, x.count, [&](int i, int l) { fold_item(x, i, leaf, depth, four, false, l); });
+            x.swap();
+        }
+        const int groups = leaf_groups(leaf) << depth;
+        exec.each(groups, (x.count + kLeafLines - 1) / kLeafLines, [&](int i, int l) { leaf_products(x, turn, kind, i, leaf, depth, l); });
+        x.swap();
+        if (folded && backwards) {
+            exec.each((leaf + 1) / 2 << depth, x.count, [&](int i, int l) { fold_item(x, i, leaf, depth, four, true, l); });
+            x.swap();
+        }
+    }
+    for (int d = depth - 1; d >= 0; --d) {
+        exec.each(n / 2, x.count, [&](int i, int l) {
+            const Pair p = pair_of(i, n, d, four);
+            if (backwards) split_pair_transposed(x, rotations, n, d, p, l);
+            else join_pair(x, p, l);
+        });
+        x.swap();
+    }
+}
+
+// A sine transform is a cosine transform of reversed or alternating input, as in dct_tile.h; I is its own. Where the kernel
+// takes or gives element i, and its factor.
+WARMOPS_HD int input_place(const DctAxis& axis, int n, int i) { return axis.kind == 6 || axis.kind == 7 ? n - 1 - i : i; }
+WARMOPS_HD int output_place(const DctAxis& axis, int n, int i) { return axis.kind == 5 ? n - 1 - i : i; }
+template <class T>
+WARMOPS_HD T input_factor(const DctAxis& axis, int n, int i) {
+    const bool first = i == 0, last = i == n - 1;
+    const bool special = axis.kind == 0 ? first || last : axis.kind == 2 ? first : axis.kind == 6 && last;
+    return (special ? T(axis.ends_in) : T(1)) * (axis.kind == 5 && (i & 1) ? T(-1) : T(1));
+}
+template <class T>
+WARMOPS_HD T output_factor(const DctAxis& axis, int n, int i) {
+    const bool first = i == 0, last = i == n - 1;
+    const bool special = axis.kind == 0 ? first || last : axis.kind == 1 ? first : axis.kind == 5 && last;
+    return (special ? T(axis.ends_out) : T(1)) * ((axis.kind == 6 || axis.kind == 7) && (i & 1) ? T(-1) : T(1));
+}
+
+// The whole tile: read, transformed along a, then along b, written. A block's later tiles of one axis find its tables ready.
+template <class T, class Exec>
+WARMOPS_HD void block_tile(const Dct& d, const Tiles& tiles, int64_t index, bool first, T* shared, const Exec& exec) {
+    const Spot s = spot_of(d, tiles, index);
+    const int a = tiles.a, b = tiles.b, pa = odd(a), pb = odd(b), buffer = a * pb > b * pa ? a * pb : b * pa;
+    const bool columns = d.a.kind != kNone, rows = d.b.kind != kNone;
+    T* tables = shared + 2 * buffer;
+    Lines<T> x{shared, shared + buffer, columns ? pb : pa, columns ? s.b_out : s.a_out};
+
+    with_stored<T>(d.x_dtype, [&](auto stored) {
+        using S = decltype(stored);
+        const S* in = static_cast<const S*>(d.x) + s.x;
+        exec.each(columns ? a : s.a_out, rows ? b : s.b_out, [&](int i, int j) {
+            T v = T(0);
+            if (i < s.a_in && j < s.b_in) v = widened(in[i * d.a.x_stride + j * d.b.x_stride]);
+            v *= input_factor<T>(d.a, a, i) * input_factor<T>(d.b, b, j);
+            const int r = input_place(d.a, a, i), c = input_place(d.b, b, j);
+            x.from[columns ? r * pb + c : c * pa + r] = v;
+        });
+    });
+    if (columns) {
+        x.count = rows ? b : s.b_out;
+        transform_lines(x, tables, !first && !rows, d.a, a, exec);
+    }
+    if (rows) {
+        if (columns) {
+            exec.each(a, b, [&](int r, int c) { x.to[c * pa + r] = x.from[r * pb + c]; });
+            x.swap();
+        }
+        x.pitch = pa;
+        x.count = columns ? a : s.a_out;
+        transform_lines(x, tables, !first && !columns, d.b, b, exec);
+    }
+    const T scale = T(d.a.scale * d.b.scale);
+    with_stored<T>(d.out_dtype, [&](auto stored) {
+        using S = decltype(stored);
+        S* out = static_cast<S*>(d.out) + s.out;
+        exec.each(s.a_out, s.b_out, [&](int i, int j) {
+            const int r = output_place(d.a, a, i), c = output_place(d.b, b, j);
+            const T v = x.from[rows ? c * pa + r : r * pb + c] * (scale * output_factor<T>(d.a, a, i) * output_factor<T>(d.b, b, j));
+            round_to(v, out[i * d.a.out_stride + j * d.b.out_stride]);
+        });
+    });
+}
+
+}  // namespace cuda
+}  // namespace warmops
