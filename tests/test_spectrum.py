@@ -17,12 +17,12 @@ import warmdiff
 SHAPE = (200, 3, 6, 10)
 
 
-def test_measure(step_backend: str, rng: torch.Generator) -> None:
+def test_measure(dct_backend: str, rng: torch.Generator) -> None:
     """Mean and variance of every mode, whatever the batches."""
     x = torch.randn(SHAPE, generator=rng, dtype=torch.float64) + 3.0
     u = dct(x.numpy())
     for sizes in ([200], [1] * 200, [7, 93, 0, 100]):
-        s = warmdiff.DataSpectrum.measure(iter(x.split(sizes)), backend=step_backend)
+        s = warmdiff.DataSpectrum.measure(iter(x.split(sizes)), backend=dct_backend)
         assert s.count == 200 and s.variance.dtype == s.mean.dtype == torch.float64
         assert np.abs(s.variance.numpy() - u.var(axis=0)).max() < 1e-12
         assert np.abs(s.mean.numpy() - u.mean(axis=0)).max() < 1e-12
@@ -34,11 +34,11 @@ def test_large_means_cancel_nothing(rng: torch.Generator) -> None:
     assert np.abs(s.variance.numpy() / dct(x.numpy()).var(axis=0) - 1).max() < 1e-6
 
 
-def test_dtypes(step_backend: str, rng: torch.Generator) -> None:
+def test_dtypes(dct_backend: str, rng: torch.Generator) -> None:
     pixels = torch.randint(0, 256, SHAPE, generator=rng, dtype=torch.uint8)
     want = dct(pixels.numpy() / 127.5 - 1).var(axis=0)
     for batch in (pixels, pixels.float() / 127.5 - 1, pixels.double() / 127.5 - 1):
-        s = warmdiff.DataSpectrum.measure([batch], backend=step_backend)
+        s = warmdiff.DataSpectrum.measure([batch], backend=dct_backend)
         assert np.abs(s.variance.numpy() - want).max() < 1e-5
 
 
