@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,13 @@ def test_blurring_diffusion_of_the_text() -> None:
     beta = torch.logspace(-3, 3, 601, dtype=torch.float64)
     assert torch.allclose(process.alpha(beta), 20 * beta**2 / (1 + beta**2), atol=1e-9)
     assert float((process.alpha(beta) / beta).max()) == pytest.approx(10.0, abs=1e-6)
+
+
+def test_presets_can_be_pickled() -> None:
+    """For worker processes."""
+    for process in (P(), P.ihdm(), P.blurring_diffusion()):
+        again = pickle.loads(pickle.dumps(process))
+        assert again.alpha(1.7) == process.alpha(1.7) and torch.equal(again.betas(5), process.betas(5))
 
 
 def test_cold(backend: str, rng: torch.Generator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,14 +126,9 @@ class BlurNoiseProcess:
         ``alpha = blur_max sin^2(pi t / 2)`` and ``beta = tan(theta)``, where theta goes linearly in t from ``atan(exp(-logsnr / 2))``
         to ``atan(exp(logsnr / 2))``: with the default, beta is in [0.0067, 148].
         """
-        low = math.atan(math.exp(-0.5 * _number("logsnr", logsnr)))
-        _number("blur_max", blur_max, zero=True)
-
-        def blur(beta: Tensor) -> Tensor:
-            t = ((torch.atan(beta) - low) / (0.5 * math.pi - 2.0 * low)).clamp(0.0, 1.0)
-            return blur_max * torch.sin(0.5 * math.pi * t) ** 2
-
-        return cls(None, math.exp(-0.5 * logsnr), math.exp(0.5 * logsnr), rho, blur=blur, floor=floor)
+        beta_max = math.exp(0.5 * _number("logsnr", logsnr))
+        blur = functools.partial(_blurring_diffusion_alpha, blur_max=_number("blur_max", blur_max, zero=True), low=math.atan(1 / beta_max))
+        return cls(None, 1 / beta_max, beta_max, rho, blur=blur, floor=floor)
 
     @classmethod
     def free(
@@ -220,7 +216,7 @@ class BlurNoiseProcess:
             seed, generator, noise, backend: as in `warmops.blur_noise`.
 
         Raises:
-            TypeError, ValueError: as `warmops.blur_noise`; for a level in a tensor it names alpha ``blur_sigma``, the noise ``noise_sigma``.
+            TypeError, ValueError: as `warmops.blur_noise`, which names alpha ``blur_sigma`` and the noise ``noise_sigma``.
         """
         if not isinstance(beta, Tensor) and not beta >= 0:
             raise ValueError(f"beta must be >= 0, got {beta}")
@@ -240,6 +236,11 @@ class BlurNoiseProcess:
             return x_t, blurred
         kept = self.floor * (x0 if x0.is_floating_point() else x0 / 127.5 - 1.0)  # the part that no blur reaches
         return x_t + kept, keep * blurred + kept
+
+
+def _blurring_diffusion_alpha(beta: Tensor, blur_max: float, low: float) -> Tensor:
+    t = ((torch.atan(beta) - low) / (0.5 * math.pi - 2.0 * low)).clamp(0.0, 1.0)
+    return blur_max * torch.sin(0.5 * math.pi * t) ** 2
 
 
 def eigenvalues(size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 import warmops
 from warmdiff.preconditioning import Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess
+from warmops._checks import check_seed
 from warmops.reference import sample_seeds
 
 SAMPLERS = ("heun", "euler", "ddim", "ancestral", "cold")
@@ -61,6 +62,12 @@ class Churn:
 
     def factor(self, beta: float, steps: int) -> float:
         return 1.0 + min(self.amount / steps, math.sqrt(2.0) - 1.0) if self.beta_min <= beta <= self.beta_max else 1.0
+
+
+def _seeds(seed: int | Tensor, n: int) -> Tensor:
+    """The int64 seed of each sample, checked: a tensor as it is, an int counted up on the CPU."""
+    device = seed.device if isinstance(seed, Tensor) else torch.device("cpu")
+    return sample_seeds(check_seed(seed, n, device), n, device)
 
 
 def step_seeds(seeds: Tensor, step: int) -> Tensor:
@@ -135,7 +142,9 @@ def _check_prediction(result: Any, x: Tensor, step: int, beta: float) -> None:
 def _update(x: Tensor, result: Prediction | RawPrediction, **levels: Any) -> Any:
     """`warmops.sampler_step` on a prediction, or on a network's raw output without making one."""
     if isinstance(result, Prediction):
-        heads: Any = tuple(head.to(x.dtype) for head in result)
+        heads: Any = result
+        if result.blurred.dtype != result.residual.dtype:
+            heads = tuple(head.to(x.dtype) for head in result)
         return warmops.sampler_step(x, heads, **levels)
     s = result.scalings
     c_skip, c_out = s.c_skip_blurred + s.c_skip_residual, (s.c_out_blurred, s.c_out_residual)
@@ -206,7 +215,9 @@ def sample(
         ...     clean = (0.25 / (0.25 + beta**2)).view(-1, 1, 1, 1) * x
         ...     return warmdiff.Prediction(clean, torch.zeros_like(x))
         >>> for state in warmdiff.sample(denoiser, (4, 3, 32, 32), process=warmdiff.BlurNoiseProcess.hot()):
-        ...     print(state.step, state.beta, state.x.std())
+        ...     print(state.step, state.beta, float(state.x.std()))
+
+    Gradients are recorded where torch records them: call it under ``torch.no_grad()`` unless they are wanted.
     """
     process = BlurNoiseProcess() if process is None else process
     if not callable(denoiser):
@@ -224,10 +235,7 @@ def sample(
     levels = process.betas(steps).tolist() if betas is None else _check_schedule(betas, process)
     if device is None:
         device = next((t.device for t in (x_init, seed) if isinstance(t, Tensor)), torch.get_default_device())
-    seeds = sample_seeds(seed, shape[0], torch.device("cpu"))
-    if seeds.dtype != torch.int64 or tuple(seeds.shape) != shape[:1]:
-        raise ValueError(f"seed must be an int or an int64 tensor [{shape[0]}], got {seeds.dtype} {list(seeds.shape)}")
-    seeds = seeds.to(device)
+    seeds = _seeds(seed, shape[0]).to(device)
     if x_init is not None:
         if not isinstance(x_init, Tensor) or tuple(x_init.shape) != shape:
             raise ValueError(f"x_init must be a tensor of shape {shape}, got {tuple(getattr(x_init, 'shape', ()))}")
@@ -236,45 +244,54 @@ def sample(
         raise ValueError("x_init must be given: this process does not end in noise (see process.degrade)")
     else:
         x = levels[0] * warmops.normal(shape, seeds, dtype=dtype, backend=backend)
-    return _run(denoiser, x, process, sampler, levels, seeds, churn, exact_last, backend)
+    step = _Step(denoiser, process, sampler, churn, len(levels) - 1, seeds, exact_last, backend)
+    return step.run(x, levels)
 
 
-def _run(
-    denoiser: Denoiser,
-    x: Tensor,
-    process: BlurNoiseProcess,
-    sampler: str,
-    levels: list[float],
-    seeds: Tensor,
-    churn: Churn,
-    exact_last: bool,
-    backend: str | None,
-) -> Iterator[State]:
-    def evaluate(x: Tensor, level: float, step: int) -> Prediction | RawPrediction:
-        result = denoiser(x, torch.full((x.shape[0],), level, dtype=x.dtype, device=x.device))
-        _check_prediction(result, x, step, level)
+@dataclass(frozen=True)
+class _Step:
+    """One step of a sampler: a state at a level to the state at the next."""
+
+    denoiser: Denoiser
+    process: BlurNoiseProcess
+    sampler: str
+    churn: Churn
+    steps: int
+    seeds: Tensor
+    exact_last: bool
+    backend: str | None
+
+    def run(self, x: Tensor, levels: list[float]) -> Iterator[State]:
+        for number, (start, end) in enumerate(itertools.pairwise(levels), start=1):
+            x, prediction = self(x, start, end, number)
+            yield State(number, end, x, prediction)
+
+    def evaluate(self, x: Tensor, level: float, number: int) -> Prediction | RawPrediction:
+        result = self.denoiser(x, torch.full((x.shape[0],), level, dtype=x.dtype, device=x.device))
+        _check_prediction(result, x, number, level)
         return result
 
-    for step, (start, end) in enumerate(itertools.pairwise(levels), start=1):
-        level = start * churn.factor(start, len(levels) - 1)
+    def __call__(self, x: Tensor, start: float, end: float, number: int) -> tuple[Tensor, Prediction | RawPrediction]:
+        process, backend = self.process, self.backend
+        level = start * self.churn.factor(start, self.steps)
         if level > start:
-            x = add_churn(process, x, start, level, step_seeds(seeds, 2 * step), churn.noise, backend)
-        result = evaluate(x, level, step)
+            x = add_churn(process, x, start, level, step_seeds(self.seeds, 2 * number), self.churn.noise, backend)
+        result = self.evaluate(x, level, number)
+        if self.sampler == "ancestral":
+            seeds = step_seeds(self.seeds, 2 * number + 1)
+            return _ancestral(process, x, result.denoised, level, end, seeds, backend), result
         ends: dict[str, Any] = {"alpha": process.alpha(level), "beta": process.noise(level), "alpha_next": process.alpha(end)}
         ends |= {"beta_next": process.noise(end), "floor": process.floor, "backend": backend}
-        if sampler == "ancestral":
-            x = _ancestral(process, x, result.denoised, level, end, step_seeds(seeds, 2 * step + 1), backend)
-        elif sampler == "cold":
-            x = _update(x, result, **ends | {"beta_next": ends["beta"]})
-        elif sampler == "ddim" or (end == 0 and (exact_last or process.constant_noise is not None)):
-            x = _update(x, result, **ends)
-        elif sampler == "euler" or end == 0:
-            x = _update(x, result, method="euler", alpha_rate=process.alpha_rate(level), **ends)
-        else:
-            x, slope = _update(x, result, method="euler", alpha_rate=process.alpha_rate(level), return_slope=True, **ends)
-            corrected = evaluate(x, end, step)
-            x = _update(x, corrected, method="heun", alpha_rate=process.alpha_rate(end), slope=slope, **ends)
-        yield State(step, end, x, result)
+        if self.sampler == "cold":
+            return _update(x, result, **ends | {"beta_next": ends["beta"]}), result
+        if self.sampler == "ddim" or (end == 0 and (self.exact_last or process.constant_noise is not None)):
+            return _update(x, result, **ends), result
+        ends |= {"method": "euler", "alpha_rate": process.alpha_rate(level)}
+        if self.sampler == "euler" or end == 0:
+            return _update(x, result, **ends), result
+        ahead, slope = _update(x, result, return_slope=True, **ends)
+        ends |= {"method": "heun", "alpha_rate": process.alpha_rate(end)}
+        return _update(ahead, self.evaluate(ahead, end, number), slope=slope, **ends), result
 
 
 def generate(
@@ -292,7 +309,7 @@ def generate(
     """
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise ValueError(f"batch must be an int >= 1, got {batch!r}")
-    seeds = sample_seeds(seed, shape[0], torch.device("cpu"))
+    seeds = _seeds(seed, shape[0])
     parts = []
     for first in range(0, max(1, shape[0]), batch or max(1, shape[0])):
         part = slice(first, min(first + batch, shape[0]) if batch else shape[0])
