@@ -151,6 +151,7 @@ def test_sampling_refusals(trained: Path, tmp_path: Path) -> None:
         (("--out", "x.jpg"), "--out must end"),
         (("--bnr", "2"), "bnr must be 0.5"),
         (("--steps", "1"), "steps"),
+        (("--device", "cuda:99"), "device 'cuda:99' is not usable"),
     ):
         status, _, err = run("sample", trained, "--steps", "2", "--out", tmp_path / "x.png", *flags)
         assert status == 1 and message in err

@@ -70,7 +70,7 @@ def test_folder_without_classes_gray_and_scaled(tmp_path: Path) -> None:
     assert images.labels is None and images.classes == 0 and images.shape == (1, 8, 16)
     flat = tmp_path / "flat"
     write_folder(flat, np.full((1, 30, 10, 3), 77, np.uint8))
-    assert (open_images(str(flat), size=(6, 6)).read([0]) == 77).all()
+    assert (open_images(str(flat), size=(6,)).read([0]) == 77).all() and open_images(str(flat), size=(6,)).shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize("labels", [True, False])

@@ -36,6 +36,7 @@ SMALL = TrainConfig(images=96, batch=8, save_every=10**9, preview_every=0, log_e
 VARIANTS = {
     "plain": {},
     "everything": {"augment": 0.5, "bnr_max": 2.0, "network": dataclasses.replace(NET, dropout=0.1, family="ncsnpp")},
+    "bf16": {"precision": "bf16", "channels_last": False},
     "hot": {"bnr": 0.0, "conditional": False},
 }
 
@@ -223,6 +224,16 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     assert next(warmdiff.train(config)).step == 2
 
 
+def test_images_that_are_not_square(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 11, 3), dtype=np.uint8)
+    np.savez(tmp_path / "wide.npz", images=images)
+    config = config_at(tmp_path / "run", data=str(tmp_path / "wide.npz"), preview_every=96, augment=0.3)
+    assert all(map(math.isfinite, losses(config))) and list((tmp_path / "run" / "previews").iterdir())
+    denoiser = warmdiff.load(tmp_path / "run")
+    x = warmdiff.generate(denoiser, (2, 3, 6, 11), process=denoiser.process, steps=3)
+    assert denoiser.shape == (3, 6, 11) and denoiser.classes == 0 and x.isfinite().all()
+
+
 # ---- trouble ----
 
 
@@ -287,7 +298,7 @@ def test_config_files(tmp_path: Path) -> None:
         ("batch = 1.5", "batch must be int"),
         ("batchsize = 3", "did you mean 'batch'"), ("[network]\nchanels = 3", "did you mean 'channels'"),
         ("precision = 'fp16'", "precision"),
-        ("bnr_max = 0.1", "bnr_max must be above bnr"), ("betas = [0.9]", "betas"), ("size = [3]", "size"), ("preset = 'huge'", "preset"),
+        ("bnr_max = 0.1", "bnr_max must be above bnr"), ("betas = [0.9]", "betas"), ("size = [0]", "size"), ("preset = 'huge'", "preset"),
         ("bnr = nan", "finite"), ("bnr =", "cannot read"), ("conditional = 1", "conditional must be bool"),
         ("sigma_max = 0.001", "sigma_max"), ("network = 3", "table"),
         ("label_dropout = 2", "label_dropout"), ("on_bad = 'ignore'", "on_bad"),

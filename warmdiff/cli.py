@@ -21,7 +21,7 @@ import torch
 
 from warmdiff.config import PRESETS, TrainConfig, load_config
 from warmdiff.data import open_images
-from warmdiff.denoiser import load, sample_images
+from warmdiff.denoiser import load, pick_device, sample_images
 from warmdiff.images import grid, to_uint8, write_png
 from warmdiff.metrics import consistency, evaluate, extractor
 from warmdiff.options import changed, settings
@@ -186,17 +186,13 @@ def labels_of(text: str, classes: int, n: int, seed: int) -> Any:
     return torch.tensor([chosen[(seed + i) % len(chosen)] for i in range(n)])
 
 
-def device_of(arguments: argparse.Namespace) -> str:
-    return arguments.device if arguments.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def samples_of(arguments: argparse.Namespace, n: int) -> tuple[Any, Any, Any]:
     """(denoiser, uint8 images, labels) that the flags of `add_sampling` mean."""
     from tqdm import tqdm
 
     if n < 1 or (arguments.batch is not None and arguments.batch < 1):
         raise ValueError(f"--n and --batch must be >= 1, got {n} and {arguments.batch}")
-    denoiser = load(arguments.run, device_of(arguments), arguments.weights)
+    denoiser = load(arguments.run, pick_device(arguments.device), arguments.weights)
     if arguments.bnr is not None:
         denoiser = denoiser.at_bnr(arguments.bnr)
     labels = labels_of(arguments.labels, denoiser.classes, n, arguments.seed)
@@ -224,7 +220,7 @@ def sample_command(arguments: argparse.Namespace) -> None:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
-    features = extractor(arguments.features, device_of(arguments))
+    features = extractor(arguments.features, str(pick_device(arguments.device)))
     c = load(arguments.run).config
     data = open_images(arguments.data or c.data, size=c.size, gray=c.gray, on_bad=c.on_bad, root=c.root, progress=True)
     denoiser, images, _ = samples_of(arguments, min(arguments.n, len(data) // 2))
@@ -301,7 +297,7 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--out", help="also write the numbers to this JSON file")
     spectrum = command("spectrum", spectrum_command, "measure how the variance of images falls with spatial frequency")
     spectrum.add_argument("data", metavar="DATA", help="digits, cifar10, .., or a folder, zip, npz or IDX file of images")
-    spectrum.add_argument("--size", metavar="H,W", help="crop and scale image files to this")
+    spectrum.add_argument("--size", metavar="H,W", help="crop and scale image files to this (one number: square)")
     spectrum.add_argument("--gray", action="store_true", help="read image files with one channel")
     spectrum.add_argument("--on-bad", choices=("stop", "skip"), default="stop", help="files that cannot be read (default: stop)")
     spectrum.add_argument("--root", default="data", help="folder for downloads (default: data)")
@@ -309,7 +305,7 @@ def parser() -> argparse.ArgumentParser:
     spectrum.add_argument("--plot", metavar="FILE.png", help="draw them (needs matplotlib)")
     demo = command("demo", demo_command, "train on handwritten digits, sample and measure, within 3 minutes on a CPU")
     demo.add_argument("--out", default="demo", help="folder to write (default: demo)")
-    demo.add_argument("--minutes", type=float, default=2.2, help="how long to train (default: %(default)s)")
+    demo.add_argument("--minutes", type=float, default=2.0, help="how long to train (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     return root
 

@@ -28,7 +28,7 @@ class TrainConfig:
     # data
     data: str = option("digits", "digits, cifar10, cifar100, mnist, fashion-mnist, or a folder, zip, npz or IDX file of images")
     root: str = option("data", "folder for data sets that torchvision downloads")
-    size: tuple[int, ...] | None = option(None, "height,width to which image files are cropped and scaled")
+    size: tuple[int, ...] | None = option(None, "side, or height,width, to which image files are cropped and scaled")
     gray: bool = option(False, "read image files with one channel")
     on_bad: str = option("stop", "image files that cannot be read: stop before training, or skip and count them", choices=("stop", "skip"))
     cache_mb: int = option(2048, "decoded image files are kept in memory up to this many MiB", low=0)
@@ -75,7 +75,7 @@ class TrainConfig:
         check(self.sigma_min < self.sigma_max < math.inf, "sigma_max", self.sigma_max, f"above sigma_min = {self.sigma_min}")
         check(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)")
         check(self.bnr_max is None or self.bnr_max > self.bnr > 0, "bnr_max", self.bnr_max, f"above bnr = {self.bnr}, and that above 0")
-        check(self.size is None or (len(self.size) == 2 and min(self.size) > 0), "size", self.size, "height,width")
+        check(self.size is None or (len(self.size) in (1, 2) and min(self.size) > 0), "size", self.size, "one side, or height,width")
         check(-(2**63) <= self.seed < 2**63, "seed", self.seed, "within 64 bits")
 
     @classmethod

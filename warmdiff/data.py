@@ -87,7 +87,7 @@ def open_images(
         source: "digits" (in the package), "cifar10", "cifar100", "mnist" or "fashion-mnist" (through torchvision, downloaded to
             ``root``), or a path: a folder of images (subfolders are classes), a zip of images (as EDM's, with dataset.json), an
             ``.npz`` of uint8 "images" and "labels", an IDX file (gzip'd or not) or a folder of them.
-        size: (height, width) to crop and scale image files to; None: they must have one size.
+        size: (height, width) or (side,) to crop and scale image files to; None: they must have one size.
         gray: read image files with one channel.
         on_bad: "stop" raises on image files that cannot be read, "skip" leaves them out, counts and names them.
         root: folder for downloads.
@@ -115,6 +115,7 @@ def open_images(
         raise ValueError(
             f"data {source!r} must be a folder, .zip, .npz or IDX file ('ubyte' in its name), got a file ending in {path.suffix!r}"
         )
+    size = size * 2 if size and len(size) == 1 else size
     files = readers.Folder(path) if path.is_dir() else readers.Archive(path)
     return from_files(source, files, lambda name: readers.decode(files.read(name), size, gray), on_bad, cache_mb, progress)
 
@@ -205,7 +206,7 @@ class Order:
     def __call__(self, position: int) -> int:
         epoch, place = divmod(position, self.count)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
             self._epoch, self._permutation = epoch, torch.randperm(self.count, generator=generator)
         return int(self._permutation[place])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,16 @@ class Denoiser(nn.Module):
         other.process = process_of(self.config, bnr)
         other.preconditioning = Preconditioning(other.process, self.spectrum)
         return other
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name; "auto" and "cuda" are this process's GPU, "auto" the CPU where there is none. ValueError if it is not there."""
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        return torch.empty(0, device="cpu" if name == "auto" else name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not usable here: {str(error).splitlines()[0]}") from None
 
 
 def process_of(config: TrainConfig, bnr: float | None = None) -> BlurNoiseProcess:

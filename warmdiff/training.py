@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
 from warmdiff.data import ImageSet, batches, open_images
-from warmdiff.denoiser import Denoiser, laid_out, network_of, spectrum_of
+from warmdiff.denoiser import Denoiser, laid_out, network_of, pick_device, spectrum_of
 from warmdiff.loss import TwoHeadLoss
 from warmdiff.network import WarmNet
 from warmdiff.runlog import RunLog, lock
@@ -67,10 +67,7 @@ class World:
             dist.init_process_group("nccl" if device != "cpu" and torch.cuda.is_available() else "gloo")
             self.owner = True
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
-            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        device = "cpu" if device == "auto" else device
-        self.device = torch.device(device)
+        self.device = pick_device(device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
 
@@ -132,7 +129,7 @@ class Trainer:
         """
         config, world = self.config, self.world
         if config.network.dropout > 0:  # the only numbers drawn from torch's generators
-            torch.manual_seed((config.seed * 1_000_003 + self.step) * world.size + world.rank)
+            torch.manual_seed(((config.seed * 1_000_003 + self.step) * world.size + world.rank) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -277,8 +274,6 @@ def _train(config: TrainConfig, world: World, stop: Callable[[], bool] | None, p
     images = open_images(config.data, **options, progress=progress and first)  # type: ignore[arg-type]
     if first:
         world.wait()
-    if len(images) < 1:
-        raise ValueError(f"data {config.data!r} holds no images")
     with contextlib.ExitStack() as resources:
         if first:
             resources.enter_context(lock(run))
@@ -304,19 +299,9 @@ def _train(config: TrainConfig, world: World, stop: Callable[[], bool] | None, p
                 losses, norm, stopping = trainer.train_step(pixels.to(world.device, non_blocking=True), labels, positions, late or asked)
                 speed = (trainer.step - start) * config.batch / (time.monotonic() - began)
                 state = TrainState(
-                    trainer.step,
-                    steps,
-                    trainer.images,
-                    sum(losses),
-                    losses[0],
-                    losses[1],
-                    norm,
-                    rate,
-                    trainer.skipped,
-                    speed,
-                    run,
+                    trainer.step, steps, trainer.images, sum(losses), losses[0], losses[1], norm, rate, trainer.skipped, speed, run,
                     trainer.denoiser,
-                )
+                )  # fmt: skip
                 done = stopping or trainer.step == steps
                 if log is not None:
                     log.write(state, done)
