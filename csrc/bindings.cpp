@@ -127,6 +127,30 @@ void dct(const PyView& x, const Sizes& sizes_in, const PyView& out, const Sizes&
     current.load()->dct(a);
 }
 
+constexpr size_t kStepNumbers = 14;
+
+void sampler_step(const PyView& x, const Sizes& sizes, const PyView& head_b, const PyView& head_r, const PyView& slope,
+                  const std::vector<double>& coefficients, uintptr_t table, const PyView& out, const PyView& slope_out, int threads) {
+    SamplerStepArgs a;
+    set_sizes(a, sizes, 3);
+    a.x = to_view(x, sizes.size());
+    a.head_b = to_view(head_b, sizes.size());
+    a.head_r = to_view(head_r, sizes.size());
+    a.slope = to_view(slope, sizes.size());
+    a.out = to_view(out, sizes.size());
+    a.slope_out = to_view(slope_out, sizes.size());
+    if (table) {
+        a.coefficients = reinterpret_cast<const double*>(table);
+        a.coefficient_stride = int64_t(kStepNumbers);
+    } else {
+        if (coefficients.size() != kStepNumbers) throw std::invalid_argument("coefficients must be 14 numbers");
+        a.coefficients = coefficients.data();
+    }
+    a.threads = usable_threads(threads);
+    py::gil_scoped_release release;
+    current.load()->sampler_step(a);
+}
+
 std::array<uint32_t, 4> philox(const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key) {
     const Words w = philox4x32(Words{{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
     return {w.w[0], w.w[1], w.w[2], w.w[3]};
@@ -151,6 +175,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("blur_noise", &blur_noise);
     m.def("normal", &normal);
     m.def("dct", &dct);
+    m.def("sampler_step", &sampler_step);
     m.def("philox4x32", &philox, py::arg("counter"), py::arg("key"));
     m.def("isa", [] { return current.load()->name; }, "The instruction set in use.");
     m.def("set_isa", &set_isa, py::arg("name"), "Use this instruction set from now on (for tests and measurements).");

@@ -68,3 +68,27 @@ def blur_noise(
         _view(blurred),
         torch.get_num_threads(),
     )
+
+
+def sampler_step(
+    x: Tensor,
+    head_b: Tensor | None,
+    head_r: Tensor | None,
+    slope: Tensor | None,
+    coefficients: tuple[float, ...] | Tensor,
+    out: Tensor,
+    slope_out: Tensor | None,
+) -> None:
+    numbers, table = ((), coefficients.data_ptr()) if isinstance(coefficients, Tensor) else (coefficients, 0)
+    _C.sampler_step(
+        _view(x),
+        x.shape,
+        _view(head_b),
+        _view(head_r),
+        _view(slope),
+        numbers,
+        table,
+        _view(out),
+        _view(slope_out),
+        torch.get_num_threads(),
+    )

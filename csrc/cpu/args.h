@@ -76,6 +76,16 @@ struct DctArgs {
     int threads = 1;
 };
 
+// The linear form of warmops/sampler_step.py on x of sizes[0..dims) = [N, ..., H, W].
+struct SamplerStepArgs {
+    int dims = 0;
+    int64_t sizes[kMaxDims] = {};
+    View x, head_b, head_r, slope, out, slope_out;
+    const double* coefficients = nullptr;  // 14 numbers per sample
+    int64_t coefficient_stride = 0;        // 0: the same for all samples
+    int threads = 1;
+};
+
 // The kernels of one instruction set.
 struct Kernels {
     const char* name;
@@ -83,6 +93,7 @@ struct Kernels {
     void (*blur_noise)(const BlurNoiseArgs&);
     void (*normal)(const NormalArgs&);
     void (*dct)(const DctArgs&);
+    void (*sampler_step)(const SamplerStepArgs&);
 };
 
 extern const Kernels kBaselineKernels;

@@ -3,11 +3,8 @@
 // Two axes go through one buffer, image by image, so that the tensor is read once and written once; any further axis is
 // one more pass over the result, in place.
 #pragma once
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "dct_axis.h"
+#include "parallel.h"
 #include "strip_io.h"
 
 namespace {
@@ -69,19 +66,6 @@ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 template <class T>
 void clear_rows(T* rows, int64_t ld, int64_t from, int64_t to) {
     for (int64_t j = from; j < to; ++j) store(rows + j * ld, V<T>{});
-}
-
-template <class Body>
-void in_parallel(int threads, const Body& body) {
-#ifdef _OPENMP
-    if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-        body(omp_get_thread_num(), omp_get_num_threads());
-        return;
-    }
-#endif
-    (void)threads;
-    body(0, 1);
 }
 
 // One axis: strips of kLanes sequences. x and y may be the same memory. extent: the sizes of the other dimensions.

@@ -2,11 +2,12 @@
 #include "blur_noise.h"
 #include "dct.h"
 #include "normal.h"
+#include "sampler_step.h"
 
 namespace {
 bool supported() { return true; }
 }  // namespace
 
 namespace warmops {
-extern const Kernels kBaselineKernels = {"baseline", supported, blur_noise, normal, dct};
+extern const Kernels kBaselineKernels = {"baseline", supported, blur_noise, normal, dct, sampler_step};
 }  // namespace warmops

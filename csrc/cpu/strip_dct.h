@@ -131,12 +131,19 @@ class StripDct {
         if (has_tables(four)) fill_tables(four);
     }
 
-    // Transforms from in to out, rows of vectors ldi and ldo apart (negative: backwards); in is kept by dct2 and lost by
-    // the others. scratch has kScratch * n rows; the three are apart.
+    // Transforms from in to out, rows of vectors ldi and ldo apart (negative: backwards). dct2 keeps in, which may be out;
+    // the others lose it. scratch has kScratch * n rows; the three are apart otherwise.
     static constexpr int64_t kScratch = 3;
     void dct2(const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { two(0, in, ldi, scratch, L, out, ldo, scratch + n * L); }
     void dct3(T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { three(0, in, ldi, out, ldo, scratch); }
     void dct4(T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { four(0, in, ldi, out, ldo, scratch); }
+
+    // result has n rows.
+    void dct3_in_place(T* x, int64_t ld, T* result, T* scratch) const {
+        if (level[0].codelets.dct3) return level[0].codelets.dct3(x, ld, x, ld);
+        three(0, x, ld, result, L, scratch);
+        for (int64_t j = 0; j < n; ++j) store(x + j * ld, load(result + j * L));
+    }
 
     // III of n / 2^l points. It takes fewer rows of scratch.
     void dct3_part(int l, T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { three(l, in, ldi, out, ldo, scratch); }
