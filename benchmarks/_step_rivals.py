@@ -187,7 +187,7 @@ def ours(task: Task, backend: str | None) -> Build:
         return lambda x, heads, slope: warmops.sampler_step(x, heads, *task.levels, **options)
 
     def build_run(x: Tensor) -> Step:
-        value = {name: torch.full((len(x),), f, device=x.device) for name, f in zip(("skip", "b", "r"), FACTORS, strict=True)}
+        value = {name: torch.full((len(x),), f, dtype=torch.float64, device=x.device) for name, f in zip(("skip", "b", "r"), FACTORS, strict=True)}
         zero = torch.zeros_like(value["skip"])
         scalings = warmdiff.Scalings(zero, value["skip"], value["b"], zero, value["r"], zero)
         process = warmdiff.BlurNoiseProcess(BNR)

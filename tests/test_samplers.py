@@ -439,6 +439,22 @@ def test_any_schedule(rng: torch.Generator) -> None:
         close(states[-1].x, idct(recursion(model, dct(x.numpy()), schedule, "heun")[-1]), 1e-9)
 
 
+def test_the_states_dtype() -> None:
+    """That of x_init, float32 without one; what the denoiser returns may be anything that floats."""
+    seen = []
+
+    def half(x: Tensor, beta: Tensor) -> warmdiff.Prediction:
+        seen.append((x.dtype, beta.dtype))
+        return warmdiff.Prediction((0.3 * x).half(), torch.zeros_like(x).double())
+
+    for dtype in (None, torch.float32, torch.float64, torch.bfloat16):
+        x_init = None if dtype is None else torch.ones(2, 1, 4, 4, dtype=dtype)
+        x = warmdiff.generate(half, (2, 1, 4, 4), steps=2, x_init=x_init, backend="reference")
+        want = torch.float64 if dtype == torch.float64 else torch.float32
+        assert x.dtype == want and seen[-1] == (want, want)
+    assert warmdiff.generate(half, (2, 1, 4, 4), steps=2, backend="reference", **DOUBLE).dtype == torch.float64
+
+
 def test_more_dimensions_and_empty_batches(step_backend: str) -> None:
     def zero(x: Tensor, beta: Tensor) -> warmdiff.Prediction:
         return warmdiff.Prediction(torch.zeros_like(x), torch.zeros_like(x))

@@ -175,7 +175,7 @@ def sample(
     churn: float | Churn = 0.0,
     betas: Tensor | Sequence[float] | None = None,
     exact_last: bool = False,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     backend: str | None = None,
 ) -> Iterator[State]:
@@ -202,7 +202,7 @@ def sample(
         exact_last: heun and euler take the step to level 0 as ddim does and return the prediction itself. The Euler step there, as
             in EDM, returns ``(1 + z) exp(-z / 2)`` of each of its modes, ``z = lambda alpha^2`` at the last level: no difference
             without blur, the largest error of all at a BNR of 10.
-        dtype: of the state: float32 or float64.
+        dtype: of the state: float32 or float64; default: that of x_init if it is one of these, else float32.
         device: where the state lives; default: that of x_init or of the seed tensor, else torch's default.
         backend: of `warmops`; default: the fastest for the device.
 
@@ -226,7 +226,9 @@ def sample(
         raise ValueError(f"sampler must be one of {', '.join(map(repr, SAMPLERS))}, got {sampler!r}")
     if sampler == "cold" and process.constant_noise is None:
         raise ValueError("sampler must not be 'cold' for a process whose noise varies: 'ddim' is the same algorithm for those")
-    if dtype not in (torch.float32, torch.float64):
+    if dtype is None:
+        dtype = torch.float64 if isinstance(x_init, Tensor) and x_init.dtype == torch.float64 else torch.float32
+    elif dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     shape = tuple(shape)
     if len(shape) < 3 or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in shape):
