@@ -29,7 +29,8 @@ def draw(results: dict[str, Any], path: Path, dtype: str = "float32") -> None:
         _panel(axis, case)
     machine = results["machine"]
     where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
-    figure.suptitle(f"{results.get('title', 'Blur + noise')}, {cases[0]['dtype']}, {where}: nanoseconds per pixel (fewer is better)", color=INK, fontsize=12)
+    what = f"{results.get('title', 'Blur + noise')}, {cases[0]['dtype']}"
+    figure.suptitle(f"{what}, {where}: nanoseconds per pixel (fewer is better)", color=INK, fontsize=12)
     present = {row["kind"] for case in cases for row in case["rows"]}
     handles = [plt.Line2D([], [], marker="o", markersize=8, linestyle="none", color=COLOURS[kind]) for kind in COLOURS if kind in present]
     labels = [LABELS[kind] for kind in COLOURS if kind in present]

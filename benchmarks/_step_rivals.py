@@ -187,9 +187,8 @@ def ours(task: Task, backend: str | None) -> Build:
         return lambda x, heads, slope: warmops.sampler_step(x, heads, *task.levels, **options)
 
     def build_run(x: Tensor) -> Step:
-        value = {name: torch.full((len(x),), f, dtype=torch.float64, device=x.device) for name, f in zip(("skip", "b", "r"), FACTORS, strict=True)}
-        zero = torch.zeros_like(value["skip"])
-        scalings = warmdiff.Scalings(zero, value["skip"], value["b"], zero, value["r"], zero)
+        zero, skip, out_b, out_r = (torch.full((len(x),), f, dtype=torch.float64, device=x.device) for f in (0.0, *FACTORS))
+        scalings = warmdiff.Scalings(zero, skip, out_b, zero, out_r, zero)
         process = warmdiff.BlurNoiseProcess(BNR)
 
         def step(x: Tensor, heads: Tensor, slope: Tensor) -> Tensor:
