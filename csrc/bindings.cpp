@@ -29,7 +29,12 @@ using PyLevel = std::tuple<double, uintptr_t, int, int64_t>;
 using PySeed = std::tuple<int64_t, uintptr_t, int64_t>;
 using Sizes = std::vector<int64_t>;
 
-constexpr int64_t kMaxSide = 16384;  // the matrices of one axis then take about 1 GB
+constexpr int64_t kMaxOdd = 16384;  // an odd factor is multiplied out: its matrices then take about 1 GB
+
+int64_t odd_factor(int64_t n) {
+    while (n > 0 && n % 2 == 0) n /= 2;
+    return n;
+}
 
 std::vector<const Kernels*> supported_kernels() {
     std::vector<const Kernels*> all;
@@ -96,9 +101,9 @@ void blur_noise(const PyView& x, const Sizes& sizes, const PyLevel& blur_sigma, 
     check_level("blur_sigma", a.blur_sigma, sizes[0]);
     check_level("noise_sigma", a.noise_sigma, sizes[0]);
     for (size_t d = sizes.size() - 2; d < sizes.size(); ++d)
-        if (sizes[d] > kMaxSide)
-            throw std::invalid_argument("x must have H and W of at most " + std::to_string(kMaxSide) + " on backend 'cpu', got " +
-                                        std::to_string(sizes[d]));
+        if (odd_factor(sizes[d]) > kMaxOdd)
+            throw std::invalid_argument("x must have H and W without an odd factor above " + std::to_string(kMaxOdd) +
+                                        " on backend 'cpu', got " + std::to_string(sizes[d]));
     py::gil_scoped_release release;
     current.load()->blur_noise(a);
 }

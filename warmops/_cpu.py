@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
-from warmops import _C
+from warmops import _C, _dct_fft
 
 _CODES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
 _ABSENT = (0, 0, ())
@@ -41,8 +43,29 @@ def normal(out: Tensor, seed: int | Tensor) -> None:
     _C.normal(_view(out), out.shape, _seed(seed), torch.get_num_threads())
 
 
+@functools.cache
+def _by_fft(kind: int, n: int) -> bool:
+    """Whether an axis goes through an FFT: the kernels multiply odd factors out, and work in caches."""
+    points = odd = n - 1 if kind == 0 else n + 1 if kind == 4 else n
+    while odd and odd % 2 == 0:
+        odd //= 2
+    return odd > 2048 or points > 16384
+
+
 def dct(x: Tensor, out: Tensor, axes: tuple[tuple[int, int, float, float, float], ...]) -> None:
-    _C.dct(_view(x), x.shape, _view(out), out.shape, axes, torch.get_num_threads())
+    long = [axis for axis in axes if _by_fft(axis[1], out.shape[axis[0]])]
+    if not long:
+        _C.dct(_view(x), x.shape, _view(out), out.shape, axes, torch.get_num_threads())
+        return
+    y = x.to(torch.float64)
+    for axis in long:
+        y = _dct_fft.transform(y, axis[0], out.shape[axis[0]], *axis[1:])
+    rest = tuple(axis for axis in axes if axis not in long)
+    if rest:
+        wide = torch.empty_like(out, dtype=torch.float64)
+        _C.dct(_view(y), y.shape, _view(wide), wide.shape, rest, torch.get_num_threads())
+        y = wide
+    out.copy_(y)
 
 
 def blur_noise(

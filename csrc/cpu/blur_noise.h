@@ -4,9 +4,9 @@
 #include <omp.h>
 #endif
 
+#include "dct_axis.h"
 #include "multipliers.h"
 #include "noise.h"
-#include "strip_dct.h"
 #include "strip_io.h"
 
 namespace {
@@ -78,7 +78,7 @@ class Forward {
     int64_t samples, channels, height, width;
     int64_t group;             // images of one sample that are worked on together
     int64_t groups_of_sample;
-    StripDct<T> dct_rows, dct_columns;
+    const StripDct<T>&dct_rows, &dct_columns;
 
     explicit Forward(const BlurNoiseArgs& args)
         : a(args),
@@ -86,8 +86,8 @@ class Forward {
           channels(1),
           height(args.sizes[args.dims - 2]),
           width(args.sizes[args.dims - 1]),
-          dct_rows(width),
-          dct_columns(height) {
+          dct_rows(planned<T>(width, false)),
+          dct_columns(planned<T>(height, false)) {
         for (int d = 1; d < a.dims - 2; ++d) channels *= a.sizes[d];
         const int64_t most = kGroupPixels / (height * width);
         groups_of_sample = most < 1 ? channels : (channels + most - 1) / most;
