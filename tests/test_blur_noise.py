@@ -263,3 +263,21 @@ def test_a_draw_costs_one_seed_per_sample(backend: str, device: str, rng: torch.
         eps = warmops.normal(x.shape, generator=generator.manual_seed(1), device=device, backend=backend)
         assert torch.equal(got, eps)
     assert torch.equal(*states)
+
+
+def test_lazily_negated_views(backend: str, device: str, rng: torch.Generator) -> None:
+    """Views whose numbers are not what their memory holds: the imaginary parts of conjugates."""
+
+    def negated(values: Tensor) -> Tensor:
+        return torch.view_as_complex(torch.stack([values, -values], dim=-1)).conj().imag
+
+    x, eps = images((4, 3, 8, 9), torch.float32, rng, device), randn((4, 3, 8, 9), rng, torch.float32, device)
+    alpha, beta, scale = (0.1 + torch.rand(4, generator=rng).to(device) for _ in range(3))
+    assert negated(x).is_neg() and torch.equal(negated(x), x)
+    for out in (None, torch.empty_like(x)):
+        want = warmops.blur_noise(x, alpha, beta, noise=eps, scale=scale, backend=backend)
+        got = warmops.blur_noise(
+            negated(x), negated(alpha), negated(beta), noise=negated(eps), scale=negated(scale), out=out, backend=backend
+        )
+        assert torch.equal(got, want)
+        assert torch.equal(warmops.blur(negated(x), negated(alpha), backend=backend), warmops.blur(x, alpha, backend=backend))

@@ -28,6 +28,14 @@ def _names(dtypes: Sequence[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
 
 
+def as_in_memory(t: Tensor) -> Tensor:
+    """``t`` with its numbers in memory: a lazily negated view (of a conjugate's imaginary part) is copied.
+
+    Where torch's dispatcher runs the op, it does that itself; while compiling the question cannot even be asked.
+    """
+    return t if torch.compiler.is_compiling() or not t.is_neg() else t.resolve_neg()
+
+
 def check_images(name: str, x: Any) -> Tensor:
     """A strided floating-point or uint8 tensor ``[N, ..., H, W]``."""
     if not isinstance(x, Tensor):
@@ -40,7 +48,7 @@ def check_images(name: str, x: Any) -> Tensor:
         raise ValueError(f"{name} must have at least 3 dimensions [N, ..., H, W], got shape {tuple(x.shape)}")
     if x.shape[-1] < 1 or x.shape[-2] < 1:
         raise ValueError(f"{name} must have H >= 1 and W >= 1, got shape {tuple(x.shape)}")
-    return x
+    return as_in_memory(x)
 
 
 def check_numbers(name: str, x: Any) -> Tensor:
@@ -64,12 +72,12 @@ def check_number(name: str, value: Any, x: Tensor) -> Level:
         if value.device != x.device:
             raise ValueError(f"{name} must be on the device of x ({x.device}), got {value.device}")
         if value.ndim == 0:
-            return value.expand(x.shape[0])
+            return as_in_memory(value).expand(x.shape[0])
         if value.ndim != 1 or value.shape[0] != x.shape[0]:
             raise ValueError(
                 f"{name} must be a float or a tensor of shape [{x.shape[0]}] (one value per sample), got shape {list(value.shape)}"
             )
-        return value
+        return as_in_memory(value)
     if isinstance(value, float):
         return value
     if isinstance(value, bool) or not isinstance(value, (Real, torch.SymFloat, torch.SymInt)):
@@ -181,7 +189,7 @@ def check_no_overlap(name: str, t: Tensor, other_name: str, other: Tensor) -> No
 def check_out(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor that a kernel may write: right shape, dtype and device, no two elements at one address, as it is in memory."""
     out = check_like(name, value, shape, dtype, device)
-    if out.is_neg() or out.is_conj():
+    if not torch.compiler.is_compiling() and (out.is_neg() or out.is_conj()):
         raise ValueError(f"{name} must not be a lazily negated or conjugated view (of a conjugate's imaginary part, for example)")
     expected = 1
     for stride, size in sorted(zip(out.stride(), out.shape, strict=True)):

@@ -111,7 +111,7 @@ def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend
         torch.Size([16, 3, 32, 32])
     """
     check_backend(backend)
-    _checks.check_images("x", x)
+    x = _checks.check_images("x", x)
     sigma = _checks.check_level("sigma", sigma, x)
     if out is not None:
         _checks.check_out("out", out, x.shape, image_dtype(x), x.device)

@@ -234,12 +234,12 @@ def blur_noise(
         (torch.Size([16, 3, 32, 32]), torch.Size([16, 3, 32, 32]))
     """
     check_backend(backend)
-    _checks.check_images("x", x)
+    x = _checks.check_images("x", x)
     blur_sigma = _checks.check_level("blur_sigma", blur_sigma, x)
     noise_sigma = _checks.check_level("noise_sigma", noise_sigma, x)
     scale = _checks.check_scale(scale, x)
     if noise is not None:
-        _checks.check_like("noise", noise, x.shape, image_dtype(x), x.device)
+        noise = _checks.as_in_memory(_checks.check_like("noise", noise, x.shape, image_dtype(x), x.device))
     if (noise is not None) + (seed is not None) + (generator is not None) > 1:
         raise ValueError("at most one of seed, generator and noise must be given")
     result, blurred = _check_outputs(out, return_blurred, x)
