@@ -40,8 +40,7 @@ void run_tiles(const Dct& d, bool reversed) {
         const auto threadwise = [&](auto phase) {
             for (int t = 0; t < threads; ++t) phase(reversed ? threads - 1 - t : t);
         };
-        threadwise([&](int t) { tile_column<T, N>(d, tiles, access, block, t, shared); });
-        threadwise([&](int t) { tile_row<T, N>(d, tiles, block, t, shared); });
+        for (int pass = 0; pass < 2; ++pass) threadwise([&](int t) { tile_pass<T, N>(d, tiles, access, pass, block, t, shared); });
         threadwise([&](int t) { tile_store<T, N>(d, tiles, access, block, t, shared); });
     }
 }

@@ -6,7 +6,8 @@ namespace warmops {
 namespace cuda {
 namespace {
 
-constexpr int kMaxThreads = 512;
+template <class T>
+constexpr int kMaxThreads = sizeof(T) == 4 ? 512 : 256;  // registers limit them
 constexpr int kTilesPerBlock = 4;  // a block that takes several tiles computes its tables once
 
 // Items over the block's threads, inner ones side by side, then a barrier.
@@ -24,7 +25,7 @@ struct ThreadBlock {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) block_kernel(const __grid_constant__ Dct d, const __grid_constant__ Tiles tiles) {
+__global__ void __launch_bounds__(kMaxThreads<T>) block_kernel(const __grid_constant__ Dct d, const __grid_constant__ Tiles tiles) {
     extern __shared__ __align__(16) unsigned char memory[];
     for (int64_t tile = blockIdx.x; tile < tiles.total; tile += gridDim.x)
         block_tile(d, tiles, tile, tile == blockIdx.x, reinterpret_cast<T*>(memory), ThreadBlock());
@@ -35,7 +36,7 @@ cudaError_t launch(const Dct& d, const Tiles& tiles, cudaStream_t stream) {
     const int64_t shared = block_bytes(d.a.kind, tiles.a, d.b.kind, tiles.b, sizeof(T));
     const cudaError_t allowed = allow_shared(block_kernel<T>, shared);
     if (allowed != cudaSuccess) return allowed;
-    const int threads = tiles.a * tiles.b >= 8192 ? kMaxThreads : tiles.a * tiles.b > 1024 ? 256 : 128;
+    const int threads = tiles.a * tiles.b >= 8192 ? kMaxThreads<T> : tiles.a * tiles.b > 1024 ? 256 : 128;
     const int64_t blocks = tiles.total < 1024 ? tiles.total : (tiles.total + kTilesPerBlock - 1) / kTilesPerBlock;
     block_kernel<T><<<unsigned(blocks < kMaxGrid ? blocks : kMaxGrid), threads, shared, stream>>>(d, tiles);
     return cudaGetLastError();

@@ -21,9 +21,10 @@ struct TileLayout {
     static constexpr int kPitch = kShort || (N / kPiece) % 2 ? N : N + kPiece;
     static constexpr int kBanks = 128 / sizeof(T);
     static constexpr int kTile = N * kPitch + ((N - N * kPitch) % kBanks + kBanks) % kBanks;
-    // Threads of a block: several small tiles. Registers limit them, see the launch bounds in dct.cu.
-    static constexpr int kThreads = N * sizeof(T) <= 64 ? 256 : 128;
-    static constexpr int kTiles = kThreads >= N ? kThreads / N : 1;
+    // Tiles of a block, one thread a column, and blocks of a multiprocessor, as many as registers allow.
+    static constexpr int kTiles = N * sizeof(T) <= 64 ? 256 / N : N < 128 ? 128 / N : 1;
+    static constexpr int kThreads = kTiles * N;
+    static constexpr int kBlocks = sizeof(T) == 4 ? (N <= 16 ? 4 : N <= 32 ? 8 : N <= 64 ? 5 : 3) : N <= 8 ? 4 : N <= 16 ? 6 : N <= 32 ? 4 : 2;
 
     static_assert(N % 8 == 0 && (!kShort || (N & (N - 1)) == 0), "");
     // Where piece i of row r is among the row's pieces.
@@ -58,92 +59,109 @@ TileAccess tile_access(const Dct& d) {
     return access;
 }
 
-template <int N, class T>
-WARMOPS_HD void reverse(T (&v)[N]) {
-    unrolled<0, N / 2>([&](auto i_) WARMOPS_LAMBDA {
-        constexpr int i = decltype(i_)::value;
-        const T t = v[i];
-        v[i] = v[N - 1 - i];
-        v[N - 1 - i] = t;
-    });
+// Keeps what is rarely done behind a branch: the compiler would turn it into selections that every transform pays for.
+WARMOPS_HD void behind_a_branch() {
+#if defined(__CUDA_ARCH__)
+    asm volatile("");
+#endif
 }
 
 // Sine transforms by cosine transforms: II reverses the output of alternating input, III alternates the output of reversed
-// input, IV does too. The special element is element 0 there.
+// input, IV does too. The special element is element 0 there. Reversing is up to whoever loads and stores.
+WARMOPS_HD bool reverses_input(int kind) { return kind == 6 || kind == 7; }
+WARMOPS_HD bool reverses_output(int kind) { return kind == 5; }
+
 template <int N, class T>
 WARMOPS_HD void transform(T (&v)[N], const DctAxis& axis, T scale) {
     const int kind = axis.kind;
-    T scale_odd = scale;
     if (kind != kNone) {
         if (kind == 5) {
+            behind_a_branch();
             unrolled<0, N / 2>([&](auto i_) WARMOPS_LAMBDA { v[2 * decltype(i_)::value + 1] *= T(-1); });
-        } else if (kind > 5) {
-            reverse(v);
-            scale_odd = -scale;
         }
         if ((kind & 3) == 2) v[0] *= T(axis.ends_in);
         if ((kind & 3) == 1) Codelet<N>::dct2(v);
         else if ((kind & 3) == 2) Codelet<N>::dct3(v);
         else Codelet<N>::dct4(v);
         if ((kind & 3) == 1) v[0] *= T(axis.ends_out);
-        if (kind == 5) reverse(v);
     }
-    if (scale != T(1) || scale_odd != T(1))
+    const T scale_odd = reverses_input(kind) ? -scale : scale;
+    if (scale != T(1) || scale_odd != T(1)) {
+        behind_a_branch();
         unrolled<0, N>([&](auto i_) WARMOPS_LAMBDA { v[decltype(i_)::value] *= decltype(i_)::value % 2 ? scale_odd : scale; });
+    }
 }
 
+// Elements of a column: all, N apart, or those in [begin, end), zeros elsewhere.
 template <class T, int N, class S>
-WARMOPS_HD void read_column(const S* x, int64_t stride, int rows, T (&v)[N]) {
+WARMOPS_HD void read_dense(const S* x, T (&v)[N]) {
+    unrolled<0, N>([&](auto r_) WARMOPS_LAMBDA { v[decltype(r_)::value] = widened(x[decltype(r_)::value * N]); });
+}
+template <class T, int N, class S>
+WARMOPS_HD void read_column(const S* x, int64_t stride, int begin, int end, T (&v)[N]) {
     unrolled<0, N>([&](auto r_) WARMOPS_LAMBDA {
         constexpr int r = decltype(r_)::value;
-        v[r] = r < rows ? widened(x[r * stride]) : T(0);
+        v[r] = widened(load_if(r >= begin && r < end, x));
+        x += stride;
     });
 }
 
+// N numbers in the stored type, in 16-byte pieces, forwards or backwards.
+template <class T, int N, bool kBackwards, class S>
+WARMOPS_HD void write_row(Chunk<S>* row, int r, const T (&v)[N]) {
+    constexpr int kPiece = 16 / sizeof(S);
+    unrolled<0, N / kPiece>([&](auto i_) WARMOPS_LAMBDA {
+        constexpr int i = decltype(i_)::value;
+        Chunk<S> piece;
+        unrolled<0, kPiece / 2>([&](auto e_) WARMOPS_LAMBDA {
+            constexpr int e = 2 * decltype(e_)::value, k = i * kPiece + e;
+            round_pair(v[kBackwards ? N - 1 - k : k], v[kBackwards ? N - 2 - k : k + 1], piece.e + e);
+        });
+        row[TileLayout<T, N>::piece(r, i)] = piece;
+    });
+}
+
+// One function for both passes: the straight-line code, most of a kernel, is there once.
 template <class T, int N>
-WARMOPS_HD void tile_column(const Dct& d, const Tiles& tiles, const TileAccess& access, int64_t block, int thread, T* shared) {
+WARMOPS_HD void tile_pass(const Dct& d, const Tiles& tiles, const TileAccess& access, int pass, int64_t block, int thread, T* shared) {
     using Layout = TileLayout<T, N>;
-    const int tile = thread / N, c = thread % N;
+    const int tile = thread / N, t = thread % N;  // column t, then row t
     const int64_t index = block * Layout::kTiles + tile;
     if (index >= tiles.total) return;
-    const Spot s = spot_of(d, tiles, index);
+    T* const image = shared + tile * Layout::kTile;
+    T* const row = image + t * Layout::kPitch;
     T v[N];
-    with_stored<T>(d.x_dtype, [&](auto stored) WARMOPS_LAMBDA {
-        using S = decltype(stored);
-        const S* x = static_cast<const S*>(d.x) + s.x + c * d.b.x_stride;
-        if (access.dense_x) read_column(x, N, N, v);
-        else read_column(x, d.a.x_stride, c < s.b_in ? s.a_in : 0, v);
-    });
-    transform(v, d.a, T(1));
-    T* to = shared + tile * Layout::kTile;
-    unrolled<0, N>([&](auto r_) WARMOPS_LAMBDA { to[Layout::at(decltype(r_)::value, c)] = v[decltype(r_)::value]; });
-}
-
-template <class T, int N>
-WARMOPS_HD void tile_row(const Dct& d, const Tiles& tiles, int64_t block, int thread, T* shared) {
-    using Layout = TileLayout<T, N>;
-    const int tile = thread / N, r = thread % N;
-    if (block * Layout::kTiles + tile >= tiles.total) return;
-    T* row = shared + tile * Layout::kTile + r * Layout::kPitch;
-    T v[N];
-    unrolled<0, N / Layout::kPiece>([&](auto i_) WARMOPS_LAMBDA {
-        constexpr int i = decltype(i_)::value;
-        const Chunk<T> piece = reinterpret_cast<const Chunk<T>*>(row)[Layout::piece(r, i)];
-        unrolled<0, Layout::kPiece>([&](auto e_) WARMOPS_LAMBDA { v[i * Layout::kPiece + decltype(e_)::value] = piece.e[decltype(e_)::value]; });
-    });
-    transform(v, d.b, T(d.a.scale * d.b.scale));
-    with_stored<T>(d.out_dtype, [&](auto stored) WARMOPS_LAMBDA {
-        using S = decltype(stored);
-        constexpr int kPiece = 16 / sizeof(S);
-        unrolled<0, N / kPiece>([&](auto i_) WARMOPS_LAMBDA {
-            constexpr int i = decltype(i_)::value;
-            Chunk<S> piece;
-            unrolled<0, kPiece / 2>([&](auto e_) WARMOPS_LAMBDA {
-                constexpr int e = 2 * decltype(e_)::value;
-                round_pair(v[i * kPiece + e], v[i * kPiece + e + 1], piece.e + e);
-            });
-            reinterpret_cast<Chunk<S>*>(row)[Layout::piece(r, i)] = piece;
+    if (pass == 0) {
+        const Spot s = spot_of(d, tiles, index);
+        with_stored<T>(d.x_dtype, [&](auto stored) WARMOPS_LAMBDA {
+            using S = decltype(stored);
+            const S* x = static_cast<const S*>(d.x) + s.x + t * d.b.x_stride;
+            const int rows = t < s.b_in ? s.a_in : 0;
+            const bool backwards = reverses_input(d.a.kind);
+            if (access.dense_x && !backwards) read_dense(x, v);
+            else if (backwards) read_column(x + (N - 1) * d.a.x_stride, -d.a.x_stride, N - rows, N, v);
+            else read_column(x, d.a.x_stride, 0, rows, v);
         });
+    } else {
+        unrolled<0, N / Layout::kPiece>([&](auto i_) WARMOPS_LAMBDA {
+            constexpr int i = decltype(i_)::value;
+            const Chunk<T> piece = reinterpret_cast<const Chunk<T>*>(row)[Layout::piece(t, i)];
+            unrolled<0, Layout::kPiece>([&](auto e_) WARMOPS_LAMBDA { v[i * Layout::kPiece + decltype(e_)::value] = piece.e[decltype(e_)::value]; });
+        });
+    }
+    transform(v, pass == 0 ? d.a : d.b, pass == 0 ? T(1) : T(d.a.scale * d.b.scale));
+    if (pass == 0) {
+        const int c = reverses_input(d.b.kind) ? N - 1 - t : t;
+        if (reverses_output(d.a.kind))
+            unrolled<0, N>([&](auto r_) WARMOPS_LAMBDA { image[Layout::at(N - 1 - decltype(r_)::value, c)] = v[decltype(r_)::value]; });
+        else
+            unrolled<0, N>([&](auto r_) WARMOPS_LAMBDA { image[Layout::at(decltype(r_)::value, c)] = v[decltype(r_)::value]; });
+        return;
+    }
+    with_stored<T>(d.out_dtype, [&](auto stored) WARMOPS_LAMBDA {
+        Chunk<decltype(stored)>* to = reinterpret_cast<Chunk<decltype(stored)>*>(row);
+        if (reverses_output(d.b.kind)) write_row<T, N, true>(to, t, v);
+        else write_row<T, N, false>(to, t, v);
     });
 }
 

@@ -8,15 +8,16 @@ namespace cuda {
 namespace {
 
 template <class T, int N>
-__global__ void __launch_bounds__(TileLayout<T, N>::kThreads)
+__global__ void __launch_bounds__(TileLayout<T, N>::kThreads, TileLayout<T, N>::kBlocks)
     tile_kernel(const __grid_constant__ Dct d, const __grid_constant__ Tiles tiles, const TileAccess access, const int64_t first) {
     extern __shared__ __align__(16) unsigned char memory[];
     T* shared = reinterpret_cast<T*>(memory);
     const int64_t block = first + blockIdx.x;
-    tile_column<T, N>(d, tiles, access, block, int(threadIdx.x), shared);
-    __syncthreads();
-    tile_row<T, N>(d, tiles, block, int(threadIdx.x), shared);
-    __syncthreads();
+#pragma unroll 1
+    for (int pass = 0; pass < 2; ++pass) {
+        tile_pass<T, N>(d, tiles, access, pass, block, int(threadIdx.x), shared);
+        __syncthreads();
+    }
     tile_store<T, N>(d, tiles, access, block, int(threadIdx.x), shared);
 }
 
