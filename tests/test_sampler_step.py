@@ -267,6 +267,19 @@ def test_strides_and_out(method: str, layout: str, step_backend: str, device: st
         assert rel_l2(got, numpy_of(expected)) <= 3e-7
 
 
+def test_lazily_negated_views(step_backend: str, device: str, rng: torch.Generator) -> None:
+    """The imaginary part of a conjugate is a view whose numbers are still to be negated."""
+    arguments = case("heun", SHAPE, torch.float32, rng, device)
+
+    def lazy(t: Tensor) -> Tensor:
+        view = torch.complex(torch.zeros_like(t), -t).conj().imag
+        assert view.is_neg() and torch.equal(view, t)
+        return view
+
+    same = {"x": lazy(arguments["x"]), "heads": tuple(map(lazy, arguments["heads"])), "slope": lazy(arguments["slope"]), "method": "heun"}
+    assert rel_l2(call(same, LEVELS, step_backend), numpy_of(call(arguments, LEVELS, step_backend))) <= 3e-7
+
+
 def test_empty(step_backend: str, device: str) -> None:
     for shape in ((0, 3, 4, 4), (4, 0, 4, 4)):
         x = torch.zeros(shape, device=device)
@@ -302,7 +315,7 @@ def test_func(method: str, step_backend: str, device: str, rng: torch.Generator)
 @methods
 def test_gradients(method: str, step_backend: str, device: str, rng: torch.Generator) -> None:
     """By x, both heads and the slope, first and second order; the next state and the slope as outputs."""
-    arguments = case(method, (2, 1, 2, 3), torch.float64, rng)
+    arguments = case(method, (2, 1, 2, 3), torch.float64, rng, device)
     tensors = [arguments["x"], *arguments["heads"], *([arguments["slope"]] if method == "heun" else [])]
     leaves = tuple(t.requires_grad_() for t in tensors)
     options: dict[str, Any] = {"c_skip": torch.tensor([0.3, -0.2], device=device), "c_out": (0.7, 0.2), "floor": 0.1, "method": method}

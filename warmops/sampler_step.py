@@ -191,7 +191,8 @@ def _check_heads(heads: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
         if isinstance(head, Tensor) and head.dtype not in _checks.FLOAT_DTYPES:
             raise TypeError(f"{name} must be a floating-point tensor, got {head.dtype}")
         _checks.check_like(name, head, x.shape, pair[0][1].dtype if isinstance(pair[0][1], Tensor) else x.dtype, x.device)
-    return pair[0][1], pair[1][1] if len(pair) == 2 else None
+    head_b, *rest = (_checks.as_in_memory(head) for _, head in pair)
+    return head_b, rest[0] if rest else None
 
 
 def _check_factors(c_skip: Any, c_out: Any, two_heads: bool, x: Tensor) -> dict[str, Level]:
@@ -302,7 +303,7 @@ def sampler_step(
     if (slope is None) == (method == "heun"):
         raise ValueError(f"slope must {'be given' if slope is None else 'be None'} for method {method!r}")
     if slope is not None:
-        _checks.check_like("slope", slope, x.shape, x.dtype, x.device)
+        slope = _checks.as_in_memory(_checks.check_like("slope", slope, x.shape, x.dtype, x.device))
     if method == "ddim" and (return_slope or alpha_rate is not None):
         raise ValueError("return_slope and alpha_rate are for methods 'euler' and 'heun', got method 'ddim'")
     if method != "ddim" and (isinstance(eta, Tensor) or eta != 0):
