@@ -84,7 +84,7 @@ def blur_noise(backend: str | None, isa: str | None = None) -> Build:
 def resolved_backend(backend: str | None, device: str) -> str:
     """The backend that will run; the reference's warning is not repeated here."""
     with contextlib.suppress(Exception):
-        return backend or _dispatch.default_backend(device)
+        return backend or _dispatch.default_backend(device, "blur_noise")
     return backend or "default"
 
 

@@ -25,7 +25,7 @@ X = torch.linspace(-1, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
 @pytest.fixture
 def uncached() -> Iterator[None]:
     """What was found out about the machine is forgotten before and after the test."""
-    caches = (_dispatch.native, _dispatch.default_backend, _dispatch._load)
+    caches = (_dispatch.native, _dispatch._or_reference, _dispatch._load)
     for cache in caches:
         cache.cache_clear()
     yield

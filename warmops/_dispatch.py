@@ -118,10 +118,15 @@ def _caller_level() -> int:
     return level
 
 
+def default_backend(device_type: str, op: str) -> str:
+    """The fastest backend for an op on a device; warns once where that has to be the reference."""
+    if device_type == "cuda":
+        return _or_reference("cuda" if op == "dct" else "triton", device_type)
+    return _or_reference("cpu" if device_type == "cpu" else None, device_type)
+
+
 @functools.cache
-def default_backend(device_type: str) -> str:
-    """The fastest backend for a device; warns once where that has to be the reference."""
-    wanted = {"cpu": "cpu", "cuda": "triton"}.get(device_type)
+def _or_reference(wanted: str | None, device_type: str) -> str:
     if wanted is None:
         reason: str | None = f"warmops has no kernels for {device_type} devices"
     else:
@@ -156,7 +161,7 @@ def _load(backend: str, device: torch.device, op: str) -> Any:
 
 def launcher(backend: str | None, device: torch.device, op: str) -> Any:
     """The function of a backend that runs ``op`` on tensors of ``device``; RuntimeError says why there is none."""
-    return _load(backend or default_backend(device.type), device, op)
+    return _load(backend or default_backend(device.type, op), device, op)
 
 
 def needs_dispatcher(*values: Any) -> bool:
