@@ -170,6 +170,27 @@ def test_loaded_denoiser_samples(trained: Path) -> None:
         denoiser(torch.zeros(2, 3, 8, 8), 1.0)
 
 
+def test_smaller_batches_where_memory_is_short(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import warmdiff.denoiser as module
+
+    generate, sizes, model = module.generate, [], warmdiff.load(trained)
+    want = sample_images(model, 7, steps=2)
+
+    def small(denoiser: object, shape: tuple[int, ...], **options: object) -> torch.Tensor:
+        sizes.append(shape[0])
+        if shape[0] > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(denoiser, shape, **options)
+
+    monkeypatch.setattr(module, "generate", small)
+    limit = 2
+    torch.testing.assert_close(sample_images(model, 7, steps=2), want, rtol=1e-4, atol=1e-4)
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    limit = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        sample_images(model, 7, steps=2)
+
+
 def test_a_range_of_ratios(tmp_path: Path) -> None:
     status, _, err = run("train", "--out", tmp_path / "run", *TINY, "--bnr", "0.1", "--bnr-max", "2")
     assert status == 0, err

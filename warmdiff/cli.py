@@ -12,7 +12,7 @@ import signal
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ SECTIONS = {
 TRAIN_HELP = """\
 Train a model on images. Examples:
 
-  warmdiff train --out runs/digits                                   handwritten digits (in the package), a few minutes on a CPU
+  warmdiff train --out runs/digits                                   handwritten digits (in the package), minutes on a CPU
   warmdiff train --out runs/cats --data ~/cats --size 64,64 --preset small
   warmdiff train --preset cifar10 --out runs/cifar10                 the network and schedule of the papers; wants GPUs
   torchrun --standalone --nproc-per-node 8 -m warmdiff train --preset cifar10 --out runs/cifar10
@@ -100,27 +100,22 @@ def config_of(arguments: argparse.Namespace) -> Any:
     return changed(load_config(arguments.config) if arguments.config else TrainConfig.preset(arguments.preset or "tiny"), given)
 
 
-class StopSignals:
-    """While it is open, SIGTERM and Ctrl-C only make it true; a second Ctrl-C interrupts at once."""
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """A function that tells whether SIGTERM or Ctrl-C came; meanwhile they do nothing else, but a second Ctrl-C interrupts at once."""
+    received: list[int] = []
 
-    def __init__(self) -> None:
-        self.received = False
-
-    def __call__(self) -> bool:
-        return self.received
-
-    def _handle(self, number: int, frame: object) -> None:
-        if self.received and number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
+    def handle(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun passes each on once more
             raise KeyboardInterrupt
-        self.received = True
+        received.append(number)
         print(f"\n{signal.Signals(number).name}: saving and stopping after this step", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> StopSignals:
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -129,7 +124,7 @@ def train_command(arguments: argparse.Namespace) -> None:
     first = os.environ.get("RANK", "0") == "0"
     if first:
         print("\n".join(f"{name} = {json.dumps(value)}" for name, value in dataclasses.asdict(config).items()), flush=True)
-    with StopSignals() as stop:
+    with stop_signals() as stop:
         state = run_training(config, stop, show=first)
     if not first:
         return
@@ -154,7 +149,8 @@ def run_training(config: Any, stop: Any, show: bool = True) -> Any:
                 options = {"unit": "img", "unit_scale": True, "disable": not show, "mininterval": often}
                 bar = resources.enter_context(tqdm(total=total, initial=state.images - config.batch, **options))
             mean = 0.98 * mean + 0.02 * state.loss if math.isfinite(mean) else state.loss
-            bar.set_postfix({"loss": f"{mean:.3f}"} | ({"skipped": state.skipped} if state.skipped else {}), refresh=False)
+            left = {"left": f"{max(0.0, 60 * config.minutes - bar.format_dict['elapsed']):.0f}s"} if config.minutes else {}
+            bar.set_postfix({"loss": f"{mean:.3f}", **left, **({"skipped": state.skipped} if state.skipped else {})}, refresh=False)
             bar.update(config.batch)
     return state
 
@@ -232,18 +228,14 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 
 
 def report_text(report: dict[str, Any]) -> str:
-    n, name = report["images"], report["features"]
+    n = report["images"]
     lines = [f"{n} samples against {n} real images of {report['data']}; in brackets: {n} other real images against them"]
     lines += [f"  {key:<24}{value:10.4f}   [{report['floor'][key]:.4f}]" for key, value in report["samples"].items()]
     if n < 10_000:
-        lines.append(
-            f"  (a Frechet distance of fewer than 10,000 images is biased upwards; compare it with the brackets; features: {name})"
-        )
+        lines.append("  (the Frechet distance of fewer than 10,000 images is too large by much: look at the brackets)")
     lines.append("Head consistency |(I - A) B - A R| / |A R| on degraded real images, 0 is perfect:")
-    lines += [f"  level {level:<8g} {value:.4f}" for level, value in report["consistency"].items()] or [
-        "  not defined without blur (bnr 0)"
-    ]
-    return "\n".join(lines)
+    levels = [f"  level {level:<8g} {value:.4f}" for level, value in report["consistency"].items()]
+    return "\n".join(lines + (levels or ["  not defined without blur (bnr 0)"]))
 
 
 def spectrum_command(arguments: argparse.Namespace) -> None:
@@ -262,7 +254,7 @@ def spectrum_command(arguments: argparse.Namespace) -> None:
 def demo_command(arguments: argparse.Namespace) -> None:
     from warmdiff.demo import demo  # which imports this module
 
-    with StopSignals() as stop:
+    with stop_signals() as stop:
         demo(Path(arguments.out), arguments.minutes, arguments.seed, stop)
 
 

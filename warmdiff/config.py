@@ -34,7 +34,7 @@ class TrainConfig:
     cache_mb: int = option(2048, "decoded image files are kept in memory up to this many MiB", low=0)
     workers: int = option(0, "processes that read images; worth it for sets larger than the cache", low=0)
     conditional: bool = option(True, "learn classes, where the data has them; samples without a class work too")
-    label_dropout: float = option(0.2, "share of images whose class is hidden, so that samples without a class are learnt", low=0, high=1)
+    label_dropout: float = option(0.4, "share of images whose class is hidden, so that samples without a class are learnt", low=0, high=1)
     augment: float = option(0.0, "probability of each non-leaky augmentation; 0: none at all, not even flips", low=0, high=1)
     # process
     bnr: float = option(0.5, "blur-to-noise ratio alpha / beta, in pixels; 0 is plain noise", low=0)
@@ -44,7 +44,7 @@ class TrainConfig:
     level_mean: float = option(-1.2, "mean of the logarithm of the noise level in training")
     level_std: float = option(1.2, "its standard deviation", above=0)
     # optimisation
-    images: int = option(1_000_000, "train on so many images, counted with repeats", above=0)
+    images: int = option(80_000, "train on so many images, counted with repeats", above=0)
     minutes: float | None = option(None, "stop (and save) after so many minutes, even before", above=0)
     batch: int = option(64, "images of one step, over all processes", above=0)
     micro_batch: int | None = option(None, "images at once in one process, if the batch does not fit; the gradient is the same", above=0)
@@ -64,8 +64,8 @@ class TrainConfig:
     compile: bool = option(False, "run the network through torch.compile")
     # watching
     log_every: int = option(2_000, "images between two lines of log.jsonl and TensorBoard", above=0)
-    preview_every: int = option(50_000, "images between two sample grids; 0: none", low=0)
-    save_every: int = option(50_000, "images between two checkpoints", above=0)
+    preview_every: int = option(20_000, "images between two sample grids; 0: none", low=0)
+    save_every: int = option(20_000, "images between two checkpoints", above=0)
     keep: int = option(3, "checkpoints kept, newest first", above=0)
     tensorboard: bool = option(True, "write TensorBoard files")
     network: NetworkConfig = TINY
@@ -93,7 +93,7 @@ class TrainConfig:
 # EDM, table 7 and appendix F: CIFAR-10 and FFHQ at 64x64 (DDPM++). At 128x128 the same network, one resolution more.
 EDM = TrainConfig(
     data="cifar10", out="runs/cifar10", images=200_000_000, batch=512, learning_rate=1e-3, ramp_up=10_000_000, betas=(0.9, 0.999),
-    clip=None, threads=None, ema=500_000, ema_ramp=0.05, augment=0.12, conditional=False, precision="bf16",
+    clip=None, threads=None, label_dropout=0.1, ema=500_000, ema_ramp=0.05, augment=0.12, conditional=False, precision="bf16",
     log_every=51_200, preview_every=2_000_000, save_every=2_000_000, network=NetworkConfig(dropout=0.13),
 )  # fmt: skip
 FFHQ = dataclasses.replace(
@@ -103,7 +103,7 @@ FFHQ = dataclasses.replace(
 PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(),
     "small": TrainConfig(
-        data="fashion-mnist", out="runs/fashion-mnist", threads=None, images=10_000_000, batch=256, learning_rate=5e-4,
+        data="fashion-mnist", out="runs/fashion-mnist", threads=None, label_dropout=0.1, images=10_000_000, batch=256, learning_rate=5e-4,
         ramp_up=200_000, ema=200_000, log_every=12_800, preview_every=500_000, save_every=500_000,
         network=NetworkConfig(channels=64, multipliers=(1, 2, 2), blocks=2),
     ),

@@ -213,7 +213,8 @@ def sample_images(
 
     Args:
         labels: int64 ``[N]`` classes (-1: none), or None.
-        batch: images at once, which changes them by rounding at most; default: as many as have 2^18 pixels.
+        batch: images at once, which changes them by rounding at most; default: as many as have 2^18 pixels;
+            half as many where the GPU's memory does not suffice.
         done: called after each batch with the number of its images.
         options: sampler, steps, churn, .. of `warmdiff.sample`.
 
@@ -223,15 +224,21 @@ def sample_images(
     device = next(denoiser.net.parameters()).device
     if labels is not None and labels.shape != (n,):
         raise ValueError(f"labels must be one for each of {n} images, got {list(labels.shape)}")
-    size = batch or max(1, 2**18 // math.prod(denoiser.shape[1:]))
-    parts = []
-    for start in range(0, n, size):
+    size, start, parts = batch or max(1, 2**18 // math.prod(denoiser.shape[1:])), 0, []
+    while start < n:
         count = min(size, n - start)
         some = None if labels is None else labels[start : start + count].to(device)
-        part = generate(
-            lambda x, beta, some=some: denoiser.raw(x, beta, some),  # type: ignore[misc]
-            (count, *denoiser.shape), process=denoiser.process, seed=seed + start, device=device, **options,
-        )  # fmt: skip
+        try:
+            part = generate(
+                lambda x, beta, some=some: denoiser.raw(x, beta, some),  # type: ignore[misc]
+                (count, *denoiser.shape), process=denoiser.process, seed=seed + start, device=device, **options,
+            )  # fmt: skip
+        except torch.OutOfMemoryError:
+            if count == 1:
+                raise
+            size = count // 2
+            continue
         parts.append(part.float().cpu())
+        start += count
         done(count)
     return torch.cat(parts) if parts else torch.empty(0, *denoiser.shape)

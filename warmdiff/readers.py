@@ -27,43 +27,42 @@ DEFLATE_LIMIT = 1032  # no deflate stream expands by more
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 
+class Refused(ValueError):
+    """An archive that looks like an attack."""
+
+
 def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
     """Refuses names that leave the archive and entries that expand like bombs."""
     for entry in archive.infolist():
-        parts = PurePosixPath(entry.filename.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in entry.filename:
-            raise ValueError(f"{path}: refused, the entry {entry.filename!r} points outside the archive")
-        if entry.file_size > 2**24 and entry.file_size > 100 * max(entry.compress_size, 1):
-            raise ValueError(
-                f"{path}: refused as a zip bomb, the entry {entry.filename!r} would expand from {entry.compress_size:,} to "
-                f"{entry.file_size:,} bytes"
-            )
+        parts, name, small, large = PurePosixPath(entry.filename.replace("\\", "/")), entry.filename, entry.compress_size, entry.file_size
+        if parts.is_absolute() or ".." in parts.parts or ":" in name:
+            raise Refused(f"{path}: refused, the entry {name!r} points outside the archive")
+        if large > 2**24 and large > 100 * max(small, 1):
+            raise Refused(f"{path}: refused as a zip bomb, the entry {name!r} would expand from {small:,} to {large:,} bytes")
         if entry.flag_bits & 1:
-            raise ValueError(f"{path}: refused, the entry {entry.filename!r} is encrypted")
+            raise Refused(f"{path}: refused, the entry {name!r} is encrypted")
 
 
 def read_npz(path: Path) -> tuple[Array, Array | None]:
-    """Images uint8 ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]`` under "images" (or first), integer "labels" ``[N]`` if there."""
+    """uint8 images under "images" (or first), see `as_planes`, and integer "labels" ``[N]`` (or second, if neither is named)."""
     try:
         with zipfile.ZipFile(path) as archive:
             check_archive(path, archive)
         with np.load(path, allow_pickle=False) as file:
-            names = list(file.files)
-            images = file["images" if "images" in names else names[0]]
-            rest = [name for name in names[1:] if name != "images"]
-            key = "labels" if "labels" in names else (rest[0] if rest and "images" not in names else None)
-            labels = None if key is None else file[key]
-    except ValueError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path}: not a usable npz file: {error}") from None
-    except (OSError, EOFError, KeyError, IndexError, MemoryError, zipfile.BadZipFile) as error:
+            names = file.files if "images" not in file else ["images", *(["labels"] if "labels" in file else [])]
+            arrays = [file[name] for name in names[:2]]
+    except Refused:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a usable npz file (truncated?): {error}") from None
-    return as_planes(path, images), as_labels(path, labels, len(images))
+    if not arrays:
+        raise ValueError(f"{path}: no images in it")
+    images = as_planes(path, arrays[0])
+    return images, as_labels(path, arrays[1], len(images)) if len(arrays) > 1 else None
 
 
 def as_planes(path: Path | str, images: Any) -> Array:
-    """uint8 ``[N, C, H, W]`` of what an array file holds."""
+    """``[N, C, H, W]`` of uint8 ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``, C = 1 or 3."""
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise ValueError(f"{path}: images must be uint8 [N, H, W], [N, H, W, C] or [N, C, H, W], got {images.dtype} {list(images.shape)}")
@@ -76,9 +75,7 @@ def as_planes(path: Path | str, images: Any) -> Array:
     return np.ascontiguousarray(images)
 
 
-def as_labels(path: Path | str, labels: Any, count: int) -> Array | None:
-    if labels is None:
-        return None
+def as_labels(path: Path | str, labels: Any, count: int) -> Array:
     labels = np.asarray(labels)
     if labels.shape != (count,) or labels.dtype.kind not in "iu" or (count and labels.min() < 0):
         raise ValueError(f"{path}: labels must be {count} integers >= 0, one per image, got {labels.dtype} {list(labels.shape)}")
