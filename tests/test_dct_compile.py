@@ -13,7 +13,7 @@ from test_compile import compiled, fresh_compiler  # noqa: F401 - a fixture
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import vmap
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import warmops
@@ -228,3 +228,28 @@ def test_meta_tensors(dct_backend: str) -> None:
     assert warmops.dctn(x, s=(20, 2), backend=dct_backend).shape == (4, 3, 20, 2)
     leaf = x.requires_grad_()
     assert torch.autograd.grad(warmops.dct2(leaf, backend=dct_backend).sum(), leaf)[0].shape == SHAPE
+
+
+@pytest.mark.parametrize("function", ["dct", "idstn"])
+def test_torch_func_inside_a_compiled_function(function: str, dct_backend: str, device: str, rng: torch.Generator) -> None:
+    """Every mode and nesting, traced: no tangent is lost on the way."""
+    arguments: dict[str, Any] = {"n": 6} if function == "dct" else {"s": (2, 5)}
+    f = bound(function, dct_backend, type=3, **arguments)
+    x = randn((3, 4), rng, device=device)
+
+    def energy(x: Tensor) -> Tensor:
+        return f(x).pow(3).sum()
+
+    for transformed in (
+        grad(energy),
+        jacrev(f),
+        jacfwd(f),
+        hessian(energy),
+        jacfwd(jacfwd(energy)),
+        lambda x: jvp(energy, (x,), (x.cos(),))[1],
+        lambda x: vjp(f, x)[1](f(x))[0],
+        lambda x: jvp(grad(energy), (x,), (x.cos(),))[1],
+        vmap(grad(lambda x: energy(x.unsqueeze(0).expand(2, 4)))),
+    ):
+        torch._dynamo.reset()
+        torch.testing.assert_close(compiled(transformed)(x), transformed(x), rtol=1e-11, atol=1e-11)

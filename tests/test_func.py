@@ -97,3 +97,21 @@ def test_forward_mode_is_refused_and_not_ignored(backend: str, device: str, rng:
             jvp(f, (x,), (x,))
         with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
             f(torch.autograd.forward_ad.make_dual(x, x))
+
+
+@pytest.mark.parametrize("name", ["blur", "both outputs"])
+def test_compiled(name: str, backend: str, device: str, rng: torch.Generator) -> None:
+    """torch.func inside torch.compile: the same; forward mode is refused there too."""
+    f, arguments, which = energy(name, backend), inputs(rng, device), TAKES_PART[name]
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        torch._dynamo.reset()
+        return torch.compile(function, backend="aot_eager", fullgraph=True)
+
+    for got, want in zip(compiled(grad(f, argnums=which))(*arguments), grad(f, argnums=which)(*arguments), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    second = jacrev(grad(f, argnums=1), argnums=1)
+    torch.testing.assert_close(compiled(second)(*arguments), second(*arguments), rtol=1e-12, atol=1e-12)
+    with pytest.raises(Exception, match="jvp"):
+        compiled(lambda x: jvp(lambda x: f(x, *arguments[1:]), (x,), (x,)))(arguments[0])
+    torch._dynamo.reset()

@@ -1,12 +1,11 @@
-"""How a DCT runs: straight to the kernel, through autograd and torch.func, or as the registered op ``warmops::dct``.
+"""How a DCT runs: straight to the kernel, or as the registered op ``warmops::dct`` where torch has to know of it.
 
-The op and the autograd function transform without changing sizes; cropping and padding around them are torch's own
-differentiable operations. One rule then gives every derivative: the transpose of a transform is another transform.
+The op transforms without changing sizes; cropping and padding around it are torch's own differentiable operations. One
+rule then gives every derivative: the transpose of a transform is another transform.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from warmops import _checks
 from warmops._dct_plan import Axis, Transform, axes, integers, one_axis, plan, resized, several_axes, transform
 from warmops._dispatch import check_backend, launcher, needs_dispatcher
+from warmops._registration import LevelFunction, below_autograd, register
 
 
 def _launch(x: Tensor, out: Tensor, along: tuple[Axis, ...], backend: str | None) -> Tensor:
@@ -27,8 +27,7 @@ def _launch(x: Tensor, out: Tensor, along: tuple[Axis, ...], backend: str | None
         return out.zero_()
     if x.is_conj():
         x = x.resolve_conj()
-    if x.is_neg():
-        x = x.resolve_neg()
+    x = _checks.as_in_memory(x)
     if not along:
         return out.copy_(x)
     if x.is_complex():
@@ -38,64 +37,44 @@ def _launch(x: Tensor, out: Tensor, along: tuple[Axis, ...], backend: str | None
     return out
 
 
-@torch.library.custom_op("warmops::dct", mutates_args=())
-def _dct(x: Tensor, dims: Sequence[int], kind: int, scaling: str, ends_in: float, ends_out: float, backend: str | None) -> Tensor:
+def _kernel(x: Tensor, dims: Sequence[int], kind: int, scaling: str, ends_in: float, ends_out: float, backend: str | None) -> Tensor:
     along = axes(Transform(kind, scaling, ends_in, ends_out), tuple(x.shape), tuple(dims)) if x.numel() else ()
     return _launch(x, torch.empty_like(x), along, backend)
 
 
-@_dct.register_fake
-def _(x: Tensor, dims: Sequence[int], kind: int, scaling: str, ends_in: float, ends_out: float, backend: str | None) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _mapped(op: Callable[..., Tensor], info: Any, in_dims: Any, x: Tensor, dims: Sequence[int], *rest: Any) -> tuple[Tensor, int]:
-    """vmap: one more dimension that is not transformed, wherever it is."""
-    mapped = in_dims[0] % x.ndim
-    return op(x, [d + (d >= mapped) for d in dims], *rest), mapped
-
-
-def _transposed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    dims, *of, backend = arguments
-    return dims, *Transform(*of).transposed(), backend
-
-
-def _keep_arguments(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.arguments = inputs[1:]
-
-
-def _backward(op: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return op(grad, *_transposed(ctx.arguments)), *[None] * len(ctx.arguments)
-
-
-_registered: Callable[..., Tensor] = torch.ops.warmops.dct
-_dct.register_vmap(functools.partial(_mapped, _registered))
-_dct.register_autograd(functools.partial(_backward, _registered), setup_context=_keep_arguments)
-
-
-class _Differentiable(torch.autograd.Function):
-    """The same with what an op registered from Python cannot have: forward mode, and every transform of torch.func."""
+class _Derivatives(LevelFunction):
+    """A transform is linear: forward mode is the transform again, reverse mode its transpose."""
 
     @staticmethod
-    def forward(x: Tensor, dims: Sequence[int], kind: int, scaling: str, ends_in: float, ends_out: float, backend: str | None) -> Tensor:
-        return _registered(x, dims, kind, scaling, ends_in, ends_out, backend)
+    def forward(x: Tensor, *arguments: Any) -> Tensor:
+        return below_autograd(_dct, x, *arguments)  # type: ignore[no-any-return]
 
-    setup_context = staticmethod(_keep_arguments)
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.arguments = inputs[1:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _backward(_apply, ctx, grad)
+        dims, *of, backend = ctx.arguments
+        return _dct(grad, dims, *Transform(*of).transposed(), backend), *[None] * len(ctx.arguments)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _apply(tangent, *ctx.arguments)
+        return _dct(tangent, *ctx.arguments)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensor, int]:
-        return _mapped(_apply, info, in_dims, *arguments)
+    def vmap(info: Any, in_dims: Any, x: Tensor, dims: Sequence[int], *arguments: Any) -> tuple[Tensor, int]:
+        mapped = in_dims[0] % x.ndim  # one more dimension that is not transformed, wherever it is
+        return _dct(x, [d + (d >= mapped) for d in dims], *arguments), mapped
 
 
-_apply: Callable[..., Tensor] = _Differentiable.apply
+_dct: Callable[..., Tensor] = register(
+    "dct",
+    "(Tensor x, int[] dims, int kind, str scaling, float ends_in, float ends_out, str? backend) -> Tensor",
+    _kernel,
+    lambda x, *_: torch.empty_like(x),
+    _Derivatives,
+)
 
 
 def _fitted(x: Tensor, dims: Sequence[int], sizes: Sequence[int]) -> Tensor:
@@ -127,9 +106,7 @@ def _recorded(
     if out is not None:
         _checks.check_out("out", out, shape, x.dtype, x.device)
         raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-    x = _fitted(x, dims, sizes)
-    run = _registered if torch.compiler.is_compiling() else _apply
-    return run(x, list(dims), *of, backend)
+    return _dct(_fitted(x, dims, sizes), list(dims), *of, backend)
 
 
 def call(
@@ -150,7 +127,8 @@ def call(
     if needs_dispatcher(x, out):
         return _recorded(function, x, type, n, dim, norm, orthogonalize, several, out, backend)
     if several:  # as tuples, which can be remembered
-        n, dim = (value if value is None else integers(name, value) for name, value in (("s", n), ("dim", dim)))
+        n = None if n is None else integers("s", n)
+        dim = None if dim is None else integers("dim", dim)
     try:
         planned = plan(function, x.shape, type, n, dim, norm, orthogonalize, several)
     except TypeError:  # perhaps only that an argument cannot be remembered: let it be checked

@@ -1,9 +1,49 @@
-"""What the registered ops share: levels as tensors, output allocation, and the batching rule of vmap."""
+"""What the registered ops share: registration itself, levels as tensors, output allocation, and vmap's batching rule.
+
+An op's derivatives are an autograd function that runs where torch's dispatcher asks for derivatives, at one level of
+them at a time. So one rule serves autograd, forward mode and any nesting of torch.func's transforms, eager and compiled;
+`torch.library.custom_op` knows reverse mode only, and drops forward mode's tangents without a word.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd.forward_ad import _set_fwd_grad_enabled
+from torch.autograd.function import _SingleLevelFunction
+
+LevelFunction = _SingleLevelFunction  # what torch.autograd.Function is without torch.func's own handling of it
+
+
+def register(name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], derivatives: Any) -> Callable[..., Any]:
+    """Register ``warmops::name`` with torch and return it.
+
+    kernel computes, fake allocates what it would return; derivatives is a `LevelFunction` whose forward is
+    `below_autograd` of the op, and whose backward, jvp and vmap call the op.
+    """
+
+    def differentiable(*arguments: Any) -> Any:
+        with enable_single_level_autograd_function():
+            return derivatives.apply(*arguments)
+
+    qualified = f"warmops::{name}"
+    torch.library.define(qualified, schema, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.impl(qualified, "CompositeExplicitAutograd")(torch._disable_dynamo(kernel))
+    torch.library.impl(qualified, "Autograd")(differentiable)
+    torch.library.register_fake(qualified)(fake)
+    torch.library.register_vmap(qualified, derivatives.vmap)
+    op: Callable[..., Any] = getattr(torch.ops.warmops, name)
+    return op
+
+
+def below_autograd(op: Callable[..., Any], *arguments: Any) -> Any:
+    """The op without this level's derivatives; levels around it (grad of grad, jvp of grad) still see it."""
+    with torch.enable_grad(), _set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
+        return op(*arguments)
 
 
 def image_dtype(x: Tensor) -> torch.dtype:

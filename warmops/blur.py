@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from warmops import _checks, reference
 from warmops._dispatch import check_backend, launcher, needs_dispatcher
-from warmops._registration import empty_images, fold_vmap, image_dtype, level_tensor
+from warmops._registration import LevelFunction, below_autograd, empty_images, fold_vmap, image_dtype, level_tensor, register
 
 
 def _launch(x: Tensor, sigma: float | Tensor, out: Tensor, backend: str | None) -> Tensor:
@@ -24,61 +22,40 @@ def _launch(x: Tensor, sigma: float | Tensor, out: Tensor, backend: str | None) 
     return out
 
 
-@torch.library.custom_op("warmops::blur", mutates_args=())
-def _blur(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
+def _kernel(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
     return _launch(x, sigma, empty_images(x), backend)
 
 
-@_blur.register_fake
-def _(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
-    return empty_images(x)
-
-
-def _mapped(op: Callable[..., Tensor], info: Any, in_dims: Any, x: Tensor, sigma: Tensor, backend: str | None) -> tuple[Tensor, int]:
-    size = info.batch_size
-    y = op(fold_vmap(size, x, in_dims[0]), fold_vmap(size, sigma, in_dims[1]), backend)
-    return y.unflatten(0, (size, -1)), 0
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, sigma, ctx.backend = inputs
-    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, sigma)
-
-
-def _backward(op: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    x, sigma = ctx.saved_tensors
-    # A is self-adjoint: its backward is itself.
-    grad_x = op(grad, sigma, ctx.backend) if ctx.needs_input_grad[0] else None
-    grad_sigma = None
-    if ctx.needs_input_grad[1]:
-        grad_sigma = reference.blur_sigma_vjp(x, sigma, grad).to(sigma.dtype)
-    return grad_x, grad_sigma, None
-
-
-_registered: Callable[..., Tensor] = torch.ops.warmops.blur
-_blur.register_vmap(functools.partial(_mapped, _registered))
-_blur.register_autograd(functools.partial(_backward, _registered), setup_context=_setup_context)
-
-
-class _Differentiable(torch.autograd.Function):
-    """The same for torch.func, whose grad and jacrev an op registered from Python cannot have."""
-
+class _Derivatives(LevelFunction):
     @staticmethod
     def forward(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
-        return _registered(x, sigma, backend)
+        return below_autograd(differentiable_blur, x, sigma, backend)  # type: ignore[no-any-return]
 
-    setup_context = staticmethod(_setup_context)
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, sigma, ctx.backend = inputs
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, sigma)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        return _backward(differentiable_blur, ctx, grad)
+        x, sigma = ctx.saved_tensors
+        # A is self-adjoint: its backward is itself.
+        grad_x = differentiable_blur(grad, sigma, ctx.backend) if ctx.needs_input_grad[0] else None
+        grad_sigma = None
+        if ctx.needs_input_grad[1]:
+            grad_sigma = reference.blur_sigma_vjp(x, sigma, grad).to(sigma.dtype)
+        return grad_x, grad_sigma, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensor, int]:
-        return _mapped(differentiable_blur, info, in_dims, *arguments)
+    def vmap(info: Any, in_dims: Any, x: Tensor, sigma: Tensor, backend: str | None) -> tuple[Tensor, int]:
+        size = info.batch_size
+        y = differentiable_blur(fold_vmap(size, x, in_dims[0]), fold_vmap(size, sigma, in_dims[1]), backend)
+        return y.unflatten(0, (size, -1)), 0
 
 
-differentiable_blur: Callable[..., Tensor] = _Differentiable.apply
+differentiable_blur: Callable[..., Tensor] = register(
+    "blur", "(Tensor x, Tensor sigma, str? backend) -> Tensor", _kernel, lambda x, *_: empty_images(x), _Derivatives
+)
 
 
 def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend: str | None = None) -> Tensor:
@@ -118,8 +95,7 @@ def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend
     if needs_dispatcher(x, sigma, out):
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        run = _registered if torch.compiler.is_compiling() else differentiable_blur
-        return run(x, level_tensor(sigma, x), backend)
+        return differentiable_blur(x, level_tensor(sigma, x), backend)
     if out is None:
         out = empty_images(x)
     else:

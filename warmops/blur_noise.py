@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from warmops import _checks, reference
 from warmops._dispatch import check_backend, launcher, needs_dispatcher
-from warmops._registration import empty_images, fold_vmap, image_dtype, level_tensor, per_sample
+from warmops._registration import LevelFunction, below_autograd, empty_images, fold_vmap, image_dtype, level_tensor, per_sample, register
 from warmops.blur import differentiable_blur
 
 
@@ -31,8 +30,7 @@ def _launch(
         launch(x, blur_sigma, noise_sigma, seed, noise, scale, out, blurred)
 
 
-@torch.library.custom_op("warmops::blur_noise", mutates_args=())
-def _blur_noise(
+def _kernel(
     x: Tensor,
     blur_sigma: Tensor,
     noise_sigma: Tensor,
@@ -52,106 +50,77 @@ def _blur_noise(
     return out, out.new_empty(0) if blurred is None else blurred
 
 
-@_blur_noise.register_fake
-def _(
-    x: Tensor,
-    blur_sigma: Tensor,
-    noise_sigma: Tensor,
-    seed: Tensor | None,
-    noise: Tensor | None,
-    scale: Tensor | None,
-    return_blurred: bool,
-    backend: str | None,
-) -> tuple[Tensor, Tensor]:
-    out = empty_images(x)
+def _fake(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    out, return_blurred = empty_images(x), arguments[5]
     return out, empty_images(x) if return_blurred else out.new_empty(0)
 
 
-def _mapped(op: Callable[..., Any], info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
-    tensors, (return_blurred, backend) = args[:6], args[6:]
-    size = info.batch_size
-    folded = [fold_vmap(size, t, dim) for t, dim in zip(tensors, in_dims, strict=False)]
-    out, blurred = op(*folded, return_blurred, backend)
-    out = out.unflatten(0, (size, -1))
-    if not return_blurred:
-        return (out, blurred), (0, None)
-    return (out, blurred.unflatten(0, (size, -1))), (0, 0)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    x, blur_sigma, noise_sigma, seed, noise, scale, ctx.return_blurred, ctx.backend = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, blur_sigma, noise_sigma, seed, noise, scale)
-
-
-def _backward(blur: Callable[..., Tensor], ctx: Any, grad_out: Tensor | None, grad_blurred: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Of ``out = scale (A x + b eps)`` and ``blurred = A x``, in terms of differentiable ops."""
-    x, blur_sigma, noise_sigma, seed, noise, scale = ctx.saved_tensors
-    needs_x, needs_blur, needs_noise_sigma, _, needs_noise, needs_scale = ctx.needs_input_grad[:6]
-    grads: list[Tensor | None] = [None] * 8
-
-    scaled = grad_out
-    if grad_out is not None and scale is not None:
-        scaled = per_sample(scale, grad_out) * grad_out
-    total = scaled
-    if grad_blurred is not None and ctx.return_blurred:
-        total = grad_blurred if scaled is None else scaled + grad_blurred
-    if total is not None and needs_x:
-        grads[0] = blur(total, blur_sigma, ctx.backend)
-    if total is not None and needs_blur:
-        grads[1] = reference.blur_sigma_vjp(x, blur_sigma, total).to(blur_sigma.dtype)
-    if grad_out is None or scaled is None:
-        return tuple(grads)
-
-    drawn = noise is not None or seed is not None
-    eps = noise
-    if eps is None and drawn and (needs_noise_sigma or needs_scale):
-        eps = torch.ops.warmops.normal(x.shape, seed, grad_out.dtype, ctx.backend)
-    if needs_noise_sigma and drawn:
-        grads[2] = (scaled * eps).sum(dim=tuple(range(1, x.ndim))).to(noise_sigma.dtype)
-    if needs_noise:
-        grads[4] = per_sample(noise_sigma, scaled) * scaled
-    if needs_scale:
-        unscaled = blur(x, blur_sigma, ctx.backend)
-        if drawn:
-            unscaled = unscaled + per_sample(noise_sigma, unscaled) * eps
-        grads[5] = (grad_out * unscaled).sum(dim=tuple(range(1, x.ndim))).to(scale.dtype)
-    return tuple(grads)
-
-
-_registered: Callable[..., Any] = torch.ops.warmops.blur_noise
-_blur_noise.register_vmap(functools.partial(_mapped, _registered))
-_blur_noise.register_autograd(functools.partial(_backward, torch.ops.warmops.blur), setup_context=_setup_context)
-
-
-class _Differentiable(torch.autograd.Function):
-    """The same for torch.func, whose grad and jacrev an op registered from Python cannot have."""
+class _Derivatives(LevelFunction):
+    @staticmethod
+    def forward(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+        return below_autograd(_blur_noise, x, *arguments)  # type: ignore[no-any-return]
 
     @staticmethod
-    def forward(
-        x: Tensor,
-        blur_sigma: Tensor,
-        noise_sigma: Tensor,
-        seed: Tensor | None,
-        noise: Tensor | None,
-        scale: Tensor | None,
-        return_blurred: bool,
-        backend: str | None,
-    ) -> tuple[Tensor, Tensor]:
-        return _registered(x, blur_sigma, noise_sigma, seed, noise, scale, return_blurred, backend)  # type: ignore[no-any-return]
-
-    setup_context = staticmethod(_setup_context)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        x, blur_sigma, noise_sigma, seed, noise, scale, ctx.return_blurred, ctx.backend = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, blur_sigma, noise_sigma, seed, noise, scale)
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor | None, grad_blurred: Tensor | None) -> tuple[Tensor | None, ...]:
-        return _backward(differentiable_blur, ctx, grad_out, grad_blurred)
+        """Of ``out = scale (A x + b eps)`` and ``blurred = A x``, in terms of differentiable ops."""
+        x, blur_sigma, noise_sigma, seed, noise, scale = ctx.saved_tensors
+        needs_x, needs_blur, needs_noise_sigma, _, needs_noise, needs_scale = ctx.needs_input_grad[:6]
+        grads: list[Tensor | None] = [None] * 8
+
+        scaled = grad_out
+        if grad_out is not None and scale is not None:
+            scaled = per_sample(scale, grad_out) * grad_out
+        total = scaled
+        if grad_blurred is not None and ctx.return_blurred:
+            total = grad_blurred if scaled is None else scaled + grad_blurred
+        if total is not None and needs_x:
+            grads[0] = differentiable_blur(total, blur_sigma, ctx.backend)
+        if total is not None and needs_blur:
+            grads[1] = reference.blur_sigma_vjp(x, blur_sigma, total).to(blur_sigma.dtype)
+        if grad_out is None or scaled is None:
+            return tuple(grads)
+
+        drawn = noise is not None or seed is not None
+        eps = noise
+        if eps is None and drawn and (needs_noise_sigma or needs_scale):
+            eps = torch.ops.warmops.normal(x.shape, seed, grad_out.dtype, ctx.backend)
+        if needs_noise_sigma and drawn:
+            grads[2] = (scaled * eps).sum(dim=tuple(range(1, x.ndim))).to(noise_sigma.dtype)
+        if needs_noise:
+            grads[4] = per_sample(noise_sigma, scaled) * scaled
+        if needs_scale:
+            unscaled = differentiable_blur(x, blur_sigma, ctx.backend)
+            if drawn:
+                unscaled = unscaled + per_sample(noise_sigma, unscaled) * eps
+            grads[5] = (grad_out * unscaled).sum(dim=tuple(range(1, x.ndim))).to(scale.dtype)
+        return tuple(grads)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        return _mapped(_differentiable, info, in_dims, *arguments)
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
+        tensors, (return_blurred, backend) = args[:6], args[6:]
+        size = info.batch_size
+        folded = [fold_vmap(size, t, dim) for t, dim in zip(tensors, in_dims, strict=False)]
+        out, blurred = _blur_noise(*folded, return_blurred, backend)
+        out = out.unflatten(0, (size, -1))
+        if not return_blurred:
+            return (out, blurred), (0, None)
+        return (out, blurred.unflatten(0, (size, -1))), (0, 0)
 
 
-_differentiable: Callable[..., Any] = _Differentiable.apply
+_blur_noise: Callable[..., tuple[Tensor, Tensor]] = register(
+    "blur_noise",
+    "(Tensor x, Tensor blur_sigma, Tensor noise_sigma, Tensor? seed, Tensor? noise, Tensor? scale, bool return_blurred, str? backend)"
+    " -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+    _Derivatives,
+)
 
 
 def _check_outputs(out: Any, return_blurred: bool, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -251,8 +220,7 @@ def blur_noise(
     if needs_dispatcher(x, blur_sigma, noise_sigma, seed, noise, scale, result, blurred):
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        run = _registered if torch.compiler.is_compiling() else _differentiable
-        result, blurred = run(
+        result, blurred = _blur_noise(
             x,
             level_tensor(blur_sigma, x),
             level_tensor(noise_sigma, x),
