@@ -47,14 +47,14 @@ def parsed(of: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Name
     return options
 
 
-def start(options: argparse.Namespace, title: str, seed: int) -> dict[str, Any]:
+def start(options: argparse.Namespace, title: str, seed: int, op: str = "blur_noise") -> dict[str, Any]:
     """Threads, seed and CPU path as asked for; says where it runs and returns the machine's record."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     torch.manual_seed(seed)
     if options.isa is not None:
         _ours.force_isa(options.isa)
-    backend = _ours.resolved_backend(options.backend, options.device)
+    backend = _ours.resolved_backend(options.backend, options.device, op)
     isa = _ours.current_isa() if backend == "cpu" else None
     machine = _machine.describe(options.device, backend, isa)
     where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"

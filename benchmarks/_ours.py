@@ -81,10 +81,10 @@ def blur_noise(backend: str | None, isa: str | None = None) -> Build:
     return build
 
 
-def resolved_backend(backend: str | None, device: str) -> str:
+def resolved_backend(backend: str | None, device: str, op: str = "blur_noise") -> str:
     """The backend that will run; the reference's warning is not repeated here."""
     with contextlib.suppress(Exception):
-        return backend or _dispatch.default_backend(device, "blur_noise")
+        return backend or _dispatch.default_backend(device, op)
     return backend or "default"
 
 

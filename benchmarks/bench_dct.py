@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         require(module)
     options = arguments(argv)
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex operators")
-    machine = _options.start(options, "orthonormal DCT-II", SEED)
+    machine = _options.start(options, "orthonormal DCT-II", SEED, "dct")
     results: dict[str, Any] = {
         "benchmark": "dct",
         "machine": machine,
