@@ -12,6 +12,7 @@ import torch
 from _cases import HALVES, Guarded, bit_equal, float_dtypes, ident, layouts, randn, strided
 from _oracles import numpy_of, per_sample, rel_l2
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jacrev, vmap
 
@@ -398,6 +399,18 @@ def test_vmap(method: str, step_backend: str, device: str, rng: torch.Generator)
     want = [function(xs[:, i], heads[i], alpha[i], None if slopes is None else slopes[i]) for i in range(3)]
     for part, parts in zip(got, zip(*want, strict=True), strict=True) if options else [(got, want)]:
         assert bit_equal(part, torch.stack(list(parts)))
+
+
+@pytest.mark.cpu_only
+def test_meta_and_fake_tensors(step_backend: str) -> None:
+    x = torch.empty(SHAPE, device="meta")
+    for result in warmops.sampler_step(x, (x, x), *LEVELS.values(), method="euler", return_slope=True, backend=step_backend):
+        assert result.device.type == "meta" and result.shape == SHAPE
+    with FakeTensorMode() as mode:
+        fake, level = mode.from_tensor(strided(torch.ones(SHAPE), "channels_last")), mode.from_tensor(torch.ones(4))
+        got = warmops.sampler_step(fake, fake, level, level, 0.0, 0.0, backend=step_backend)
+    real = torch.empty_like(strided(torch.ones(SHAPE), "channels_last"))
+    assert (got.shape, got.dtype, got.stride()) == (real.shape, real.dtype, real.stride())
 
 
 @pytest.mark.cpu_only
