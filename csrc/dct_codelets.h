@@ -14,6 +14,10 @@
 #define WARMOPS_CODELET static __host__ __device__ __forceinline__
 #define WARMOPS_CONSTANT __host__ __device__ constexpr
 #define WARMOPS_LAMBDA
+#elif defined(WARMOPS_SLOW_CODELETS)  // for tests: a call each, compiled in a moment
+#define WARMOPS_CODELET static inline
+#define WARMOPS_CONSTANT constexpr
+#define WARMOPS_LAMBDA
 #else
 #define WARMOPS_CODELET static inline __attribute__((always_inline))
 #define WARMOPS_CONSTANT constexpr

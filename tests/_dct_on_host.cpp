@@ -51,6 +51,9 @@ void run_tiles(const Dct& d, int points, bool reversed) {
         case 8: return run_tiles<T, 8>(d, reversed);
         case 16: return run_tiles<T, 16>(d, reversed);
         case 32: return run_tiles<T, 32>(d, reversed);
+        case 48:
+            if constexpr (sizeof(T) == 4) return run_tiles<T, 48>(d, reversed);
+            break;
         case 64: return run_tiles<T, 64>(d, reversed);
         case 128:
             if constexpr (sizeof(T) == 4) return run_tiles<T, 128>(d, reversed);
@@ -142,6 +145,7 @@ int bank_conflicts(int points, int twice, int* columns, int* rows, int* pieces) 
         case 16: conflicts<float, 8>(columns, rows, pieces); return 0;
         case 32: conflicts<float, 16>(columns, rows, pieces); return 0;
         case 64: conflicts<float, 32>(columns, rows, pieces); return 0;
+        case 96: conflicts<float, 48>(columns, rows, pieces); return 0;
         case 128: conflicts<float, 64>(columns, rows, pieces); return 0;
         case 256: conflicts<float, 128>(columns, rows, pieces); return 0;
         case 17: conflicts<double, 8>(columns, rows, pieces); return 0;

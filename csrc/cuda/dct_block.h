@@ -1,7 +1,7 @@
 // Transforms of any length in shared memory: what a block does with one tile, as steps between barriers.
 //
 // A length is halved by sums, differences and rotations (the formulas of dct_codelets.h, one level a step) down to leaves
-// of 32 points, which are straight-line code, or of an odd or small length, which are multiplied out. Cosine III runs the
+// of 17 to 32 points or an odd length: straight-line code for common ones, multiplied out for others. Cosine III runs the
 // steps of II backwards, transposed. Type I is multiplied out whole. A step is a loop over independent items, given to an
 // executor: the block's threads and a barrier on the device, plain loops in the tests.
 // Lines of a transform lie side by side: element k of line l is at k * pitch + l, pitch odd, free of bank conflicts both ways.
@@ -147,8 +147,8 @@ WARMOPS_HD void transform_lines(Lines<T>& x, T* tables, bool tables_ready, const
         x.swap();
     }
     if (leaf_is_codelet(kind, leaf)) {
-        exec.each(n / kCodelet, x.count, [&](int node, int l) {
-            codelet_leaf(x.from + node * kCodelet * x.pitch + l, x.pitch, is_four(unsigned(node), depth, four), backwards);
+        exec.each(1 << depth, x.count, [&](int node, int l) {
+            codelet_leaf(x.from + node * leaf * x.pitch + l, x.pitch, leaf, is_four(unsigned(node), depth, four), backwards);
         });
     } else {
         const bool folded = leaf_is_folded(kind, leaf);

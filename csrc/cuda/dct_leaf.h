@@ -6,7 +6,7 @@
 namespace warmops {
 namespace cuda {
 
-constexpr int kCodelet = 32;      // points of the straight-line leaf
+constexpr int kMostLeaf = 32;     // points: an even length above is halved
 constexpr int kMostDirect = 256;  // points of a leaf that is multiplied out
 constexpr int kLeafOutputs = 4, kLeafLines = 4;  // of one item
 constexpr int kChunkOfSum = 16;  // sums are taken in chunks: errors grow with the root of their length
@@ -21,20 +21,24 @@ struct Levels {
 WARMOPS_HD Levels block_levels(int kind, int n) {
     Levels levels{0, n};
     if ((kind & 3) == 0) return levels;
-    while (levels.leaf % 2 == 0 && levels.leaf > kCodelet) {
+    while (levels.leaf % 2 == 0 && levels.leaf > kMostLeaf) {
         levels.leaf /= 2;
         ++levels.depth;
     }
     return levels;
 }
 
-WARMOPS_HD bool leaf_is_codelet(int kind, int leaf) { return leaf == kCodelet && (kind & 3) != 0; }
+// Leaves that are straight-line code: those of common lengths.
+WARMOPS_HD bool leaf_is_codelet(int kind, int leaf) {
+    constexpr unsigned long long kCodelets = 1ull << 8 | 1ull << 16 | 1ull << 20 | 1ull << 24 | 1ull << 25 | 1ull << 28 | 1ull << 30 | 1ull << 32;
+    return (kind & 3) != 0 && leaf <= kMostLeaf && (kCodelets >> leaf & 1) != 0;
+}
 
 // The leaf's cosines are cos(pi i / (2 quarter)), i below 4 quarter.
 WARMOPS_HD int quarter(int kind, int leaf) { return kind == 0 ? leaf - 1 : kind == 4 ? leaf + 1 : 2 * leaf; }
 
 // A long odd leaf of type II is folded first: its even outputs see sums of the input, its odd ones differences. III is unfolded.
-WARMOPS_HD bool leaf_is_folded(int kind, int leaf) { return leaf > kCodelet && leaf % 2 == 1 && (kind & 3) != 0; }
+WARMOPS_HD bool leaf_is_folded(int kind, int leaf) { return leaf > kMostLeaf && leaf % 2 == 1 && (kind & 3) != 0; }
 
 // Outputs of a leaf come in two parts (of a folded one the even and the odd), each in groups.
 WARMOPS_HD int leaf_groups(int leaf) { return (((leaf + 1) / 2) + kLeafOutputs - 1) / kLeafOutputs + (leaf / 2 + kLeafOutputs - 1) / kLeafOutputs; }
@@ -113,14 +117,27 @@ WARMOPS_HD double table_cosine(int i, int q) {
 #endif
 }
 
+template <int N, class T>
+WARMOPS_HD void straight_leaf(T* x, int pitch, bool four, bool backwards) {
+    T v[N];
+    unrolled<0, N>([&](auto k_) WARMOPS_LAMBDA { v[decltype(k_)::value] = x[decltype(k_)::value * pitch]; });
+    if (four) Codelet<N>::dct4(v);
+    else if (backwards) Codelet<N>::dct3(v);
+    else Codelet<N>::dct2(v);
+    unrolled<0, N>([&](auto k_) WARMOPS_LAMBDA { x[decltype(k_)::value * pitch] = v[decltype(k_)::value]; });
+}
 template <class T>
-WARMOPS_HD void codelet_leaf(T* x, int pitch, bool four, bool backwards) {
-    T v[kCodelet];
-    unrolled<0, kCodelet>([&](auto k_) WARMOPS_LAMBDA { v[decltype(k_)::value] = x[decltype(k_)::value * pitch]; });
-    if (four) Codelet<kCodelet>::dct4(v);
-    else if (backwards) Codelet<kCodelet>::dct3(v);
-    else Codelet<kCodelet>::dct2(v);
-    unrolled<0, kCodelet>([&](auto k_) WARMOPS_LAMBDA { x[decltype(k_)::value * pitch] = v[decltype(k_)::value]; });
+WARMOPS_HD void codelet_leaf(T* x, int pitch, int leaf, bool four, bool backwards) {
+    switch (leaf) {
+        case 8: return straight_leaf<8>(x, pitch, four, backwards);
+        case 16: return straight_leaf<16>(x, pitch, four, backwards);
+        case 20: return straight_leaf<20>(x, pitch, four, backwards);
+        case 24: return straight_leaf<24>(x, pitch, four, backwards);
+        case 25: return straight_leaf<25>(x, pitch, four, backwards);
+        case 28: return straight_leaf<28>(x, pitch, four, backwards);
+        case 30: return straight_leaf<30>(x, pitch, four, backwards);
+        case 32: return straight_leaf<32>(x, pitch, four, backwards);
+    }
 }
 
 // Item i of 2^depth leaves: element j of one of them and its mirror image. Leaves of type IV are only copied.

@@ -33,7 +33,7 @@ struct TileLayout {
 };
 
 // Lengths that have such a kernel.
-inline bool has_tile(int64_t n, int64_t bytes) { return n == 8 || n == 16 || n == 32 || n == 64 || (n == 128 && bytes == 4); }
+inline bool has_tile(int64_t n, int64_t bytes) { return n == 8 || n == 16 || n == 32 || n == 64 || (bytes == 4 && (n == 48 || n == 128)); }
 
 // The N of a launch, or 0: both axes have it, or one and the other one is not transformed.
 inline int tile_points(const Dct& d) {
