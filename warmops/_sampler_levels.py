@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from warmops import _checks
 from warmops._dispatch import needs_dispatcher
 
 METHODS = ("ddim", "euler", "heun")
@@ -103,16 +105,44 @@ def _readable(value: Any) -> bool:
     return not torch.compiler.is_compiling()
 
 
-def coefficients(method: str, levels: dict[str, Any], factors: dict[str, Any], x: Tensor, as_tensor: bool) -> Any:
-    """`Coefficients` of checked arguments: a tuple of floats, or a float64 tensor ``[N, 14]``."""
+@functools.lru_cache(maxsize=1024)
+def _of_floats(method: str, names: tuple[str, ...], *values: float | None) -> tuple[float, ...]:
+    """A sampler asks for the same levels for every batch of images."""
+    levels = dict(zip(names, values, strict=True))
+    for name, value in levels.items():
+        if value is not None and name != "alpha_rate" and not value >= 0.0:  # also true for NaN
+            raise ValueError(f"{name} must be >= 0, got {value}")
+    _check_levels(method, levels)
+    return _update(method, **levels)
+
+
+def update_of(method: str, levels: dict[str, Any], x: Tensor) -> tuple[Any, ...]:
+    """The coefficients k0 .. q of a method's levels, checked: floats, or some of them float64 tensors ``[N]``."""
+    if not torch.compiler.is_compiling() and all(type(v) is float or v is None for v in levels.values()):
+        return _of_floats(method, tuple(levels), *levels.values())
+    rate = levels["alpha_rate"]
+    levels = {name: _checks.check_level(name, v, x) for name, v in levels.items() if name != "alpha_rate"}
+    levels["alpha_rate"] = None if rate is None else _checks.check_number("alpha_rate", rate, x)
+    for name, value in levels.items():
+        check_constant(name, value)
     if all(_readable(v) for v in levels.values()):
         _check_levels(method, levels)
     if torch.compiler.is_compiling() or any(isinstance(v, Tensor) for v in levels.values()):
         levels = {name: v if v is None else _column(v, x) for name, v in levels.items()}
-    result = Coefficients(**factors, **dict(zip(Coefficients._fields[len(factors) :], _update(method, **levels), strict=True)))
-    if not as_tensor and not any(isinstance(v, Tensor) for v in result):
-        return result
-    return torch.stack([_column(v, x) for v in result], dim=1)
+    return _update(method, **levels)
+
+
+def check_constant(name: str, value: Any) -> None:
+    if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name} must not require a gradient: levels and factors are constants here (use .detach())")
+
+
+def coefficients(factors: tuple[Any, ...], update: tuple[Any, ...], x: Tensor, as_tensor: bool) -> Any:
+    """`Coefficients` of skip, out_b, out_r and of the update: floats, or a float64 tensor ``[N, 14]``."""
+    values = factors + update
+    if not as_tensor and not any(isinstance(v, Tensor) for v in values):
+        return values
+    return torch.stack([_column(v, x) for v in values], dim=1)
 
 
 def _column(value: Any, x: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ Every method is one linear form, and that form is all that a backend implements.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -34,11 +33,10 @@ from torch import Tensor
 from warmops import _checks
 from warmops._checks import Level
 from warmops._dispatch import check_backend, launcher, needs_dispatcher
-from warmops._registration import fold_vmap, per_sample
-from warmops._sampler_levels import METHODS, Coefficients, coefficients
+from warmops._registration import LevelFunction, below_autograd, fold_vmap, per_sample, register
+from warmops._sampler_levels import METHODS, Coefficients, check_constant, coefficients, update_of
 
 Pair = tuple[Level, Level]
-Operator = Callable[..., tuple[Tensor, Tensor]]
 
 
 # ---- the linear form as a torch operator ----
@@ -67,8 +65,7 @@ def _launch(
     launch(x, head_b, head_r, slope, coefficients, out, slope_out)
 
 
-@torch.library.custom_op("warmops::sampler_step", mutates_args=())
-def _sampler_step(
+def _kernel(
     x: Tensor,
     head_b: Tensor | None,
     head_r: Tensor | None,
@@ -83,90 +80,71 @@ def _sampler_step(
     return out, x.new_empty(0) if slope_out is None else slope_out
 
 
-@_sampler_step.register_fake
-def _(
-    x: Tensor,
-    head_b: Tensor | None,
-    head_r: Tensor | None,
-    slope: Tensor | None,
-    coefficients: Tensor,
-    return_slope: bool,
-    backend: str | None,
-) -> tuple[Tensor, Tensor]:
+def _fake(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    return_slope = arguments[4]
     return torch.empty_like(x), torch.empty_like(x) if return_slope else x.new_empty(0)
 
 
-def _mapped(op: Operator, info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
-    tensors, (return_slope, backend) = args[:5], args[5:]
-    size = info.batch_size
-    folded = [fold_vmap(size, t, dim) for t, dim in zip(tensors, in_dims, strict=False)]
-    out, slope_out = op(*folded, return_slope, backend)
-    out = out.unflatten(0, (size, -1))
-    if not return_slope:
-        return (out, slope_out), (0, None)
-    return (out, slope_out.unflatten(0, (size, -1))), (0, 0)
+class _Derivatives(LevelFunction):
+    @staticmethod
+    def forward(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+        return below_autograd(_sampler_step, x, *arguments)  # type: ignore[no-any-return]
 
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _, head_b, head_r, _, coefficients, ctx.return_slope, ctx.backend = inputs
+        ctx.set_materialize_grads(False)
+        ctx.head_dtype = next((h.dtype for h in (head_b, head_r) if h is not None), None)
+        ctx.save_for_backward(coefficients)
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    _, head_b, head_r, _, coefficients, ctx.return_slope, ctx.backend = inputs
-    ctx.set_materialize_grads(False)
-    ctx.head_dtype = next((h.dtype for h in (head_b, head_r) if h is not None), None)
-    ctx.save_for_backward(coefficients)
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor | None, grad_slope: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The form is linear and V K V^T symmetric, so one evaluation of the same operator carries all gradients back."""
+        (coefficients,) = ctx.saved_tensors
+        c = Coefficients(*coefficients.unbind(1))
+        if not ctx.return_slope:
+            grad_slope = None
+        grads: list[Tensor | None] = [None] * 7
+        parts = [(g, carried, through) for g, carried, through in ((grad_out, c.a, c.b), (grad_slope, c.p, c.q)) if g is not None]
+        if not parts:
+            return tuple(grads)
 
+        def total(factors: list[Tensor]) -> Tensor:
+            terms = [per_sample(f, g) * g for f, (g, _, _) in zip(factors, parts, strict=True)]
+            return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
-def _backward(op: Operator, ctx: Any, grad_out: Tensor | None, grad_slope: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The form is linear and V K V^T symmetric, so one evaluation of the same operator carries all gradients back."""
-    (coefficients,) = ctx.saved_tensors
-    c = Coefficients(*coefficients.unbind(1))
-    if not ctx.return_slope:
-        grad_slope = None
-    grads: list[Tensor | None] = [None] * 7
-    parts = [(g, carried, through) for g, carried, through in ((grad_out, c.a, c.b), (grad_slope, c.p, c.q)) if g is not None]
-    if not parts:
+        one, zero = torch.ones_like(c.a), torch.zeros_like(c.a)
+        plain = c._replace(skip=one, out_b=zero, out_r=zero, a=zero, b=one, g=zero, p=zero, q=zero)
+        y = total([through for _, _, through in parts])
+        x0, _ = _sampler_step(y, None, None, None, torch.stack(tuple(plain), dim=1), False, ctx.backend)
+        if ctx.needs_input_grad[0]:
+            grads[0] = total([carried for _, carried, _ in parts]) + per_sample(c.skip, x0) * x0
+        for i, factor in ((1, c.out_b), (2, c.out_r)):
+            if ctx.needs_input_grad[i]:
+                grads[i] = (per_sample(factor, x0) * x0).to(ctx.head_dtype)
+        if ctx.needs_input_grad[3] and grad_out is not None:
+            grads[3] = per_sample(c.g, grad_out) * grad_out
         return tuple(grads)
 
-    def total(factors: list[Tensor]) -> Tensor:
-        terms = [per_sample(f, g) * g for f, (g, _, _) in zip(factors, parts, strict=True)]
-        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
-
-    one, zero = torch.ones_like(c.a), torch.zeros_like(c.a)
-    plain = c._replace(skip=one, out_b=zero, out_r=zero, a=zero, b=one, g=zero, p=zero, q=zero)
-    y = total([through for _, _, through in parts])
-    x0, _ = op(y, None, None, None, torch.stack(tuple(plain), dim=1), False, ctx.backend)
-    if ctx.needs_input_grad[0]:
-        grads[0] = total([carried for _, carried, _ in parts]) + per_sample(c.skip, x0) * x0
-    for i, factor in ((1, c.out_b), (2, c.out_r)):
-        if ctx.needs_input_grad[i]:
-            grads[i] = (per_sample(factor, x0) * x0).to(ctx.head_dtype)
-    if ctx.needs_input_grad[3] and grad_out is not None:
-        grads[3] = per_sample(c.g, grad_out) * grad_out
-    return tuple(grads)
-
-
-_registered: Operator = torch.ops.warmops.sampler_step
-_sampler_step.register_vmap(functools.partial(_mapped, _registered))
-_sampler_step.register_autograd(functools.partial(_backward, _registered), setup_context=_setup_context)
-
-
-class _Differentiable(torch.autograd.Function):
-    """The same for torch.func, whose grad and jacrev an op registered from Python cannot have."""
-
     @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-        return _registered(*arguments)
-
-    setup_context = staticmethod(_setup_context)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return _backward(_differentiable, ctx, *grads)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
-        return _mapped(_differentiable, info, in_dims, *arguments)
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
+        tensors, (return_slope, backend) = args[:5], args[5:]
+        size = info.batch_size
+        folded = [fold_vmap(size, t, dim) for t, dim in zip(tensors, in_dims, strict=False)]
+        out, slope_out = _sampler_step(*folded, return_slope, backend)
+        out = out.unflatten(0, (size, -1))
+        if not return_slope:
+            return (out, slope_out), (0, None)
+        return (out, slope_out.unflatten(0, (size, -1))), (0, 0)
 
 
-_differentiable: Operator = _Differentiable.apply
+_sampler_step: Callable[..., tuple[Tensor, Tensor]] = register(
+    "sampler_step",
+    "(Tensor x, Tensor? head_b, Tensor? head_r, Tensor? slope, Tensor coefficients, bool return_slope, str? backend) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+    _Derivatives,
+)
 
 
 # ---- the public function ----
@@ -177,35 +155,45 @@ def _check_heads(heads: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
     if isinstance(heads, (tuple, list)):
         if len(heads) != 2:
             raise ValueError(f"heads must be a tensor or a pair (blurred, residual), got {len(heads)} of them")
-        pair = [("heads[0]", heads[0]), ("heads[1]", heads[1])]
-    elif not isinstance(heads, Tensor):
-        raise TypeError(f"heads must be a torch.Tensor or a pair of them, got {type(heads).__name__}")
-    elif heads.shape == x.shape:
-        pair = [("heads", heads)]
-    elif x.ndim >= 4 and tuple(heads.shape) == (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
-        pair = [("heads", heads[:, : x.shape[1]]), ("heads", heads[:, x.shape[1] :])]
-    else:
-        doubled = f", {(x.shape[0], 2 * x.shape[1], *x.shape[2:])} (both heads along dimension 1)" if x.ndim >= 4 else ""
-        raise ValueError(f"heads must have shape {tuple(x.shape)} (a prediction of x0){doubled} or be a pair, got {tuple(heads.shape)}")
-    for name, head in pair:
-        if isinstance(head, Tensor) and head.dtype not in _checks.FLOAT_DTYPES:
-            raise TypeError(f"{name} must be a floating-point tensor, got {head.dtype}")
-        _checks.check_like(name, head, x.shape, pair[0][1].dtype if isinstance(pair[0][1], Tensor) else x.dtype, x.device)
-    head_b, *rest = (_checks.as_in_memory(head) for _, head in pair)
-    return head_b, rest[0] if rest else None
+        pair = [_check_head(f"heads[{i}]", head, x) for i, head in enumerate(heads)]
+        if pair[0].dtype != pair[1].dtype:
+            raise TypeError(f"heads[1] must have the dtype of heads[0], {pair[0].dtype}, got {pair[1].dtype}")
+        for i, head in enumerate(pair):
+            _checks.check_like(f"heads[{i}]", head, x.shape, head.dtype, x.device)
+        return pair[0], pair[1]
+    heads = _check_head("heads", heads, x)
+    if heads.shape == x.shape:
+        return heads, None
+    channels = x.shape[1]
+    if x.ndim >= 4 and tuple(heads.shape) == (x.shape[0], 2 * channels, *x.shape[2:]):
+        return heads.narrow(1, 0, channels), heads.narrow(1, channels, channels)
+    doubled = f", {(x.shape[0], 2 * channels, *x.shape[2:])} (both heads along dimension 1)" if x.ndim >= 4 else ""
+    raise ValueError(f"heads must have shape {tuple(x.shape)} (a prediction of x0){doubled} or be a pair, got {tuple(heads.shape)}")
 
 
-def _check_factors(c_skip: Any, c_out: Any, two_heads: bool, x: Tensor) -> dict[str, Level]:
-    pair = c_out if isinstance(c_out, (tuple, list)) else (c_out, c_out)
-    if len(pair) != 2:
-        raise ValueError(f"c_out must be a number, a tensor or a pair of them, got {len(pair)} of them")
-    values = {"c_skip": c_skip, "c_out": pair[0], "c_out[1]": pair[1]} if pair[0] is not c_out else {"c_skip": c_skip, "c_out": c_out}
-    checked = {name: _checks.check_number(name, value, x) for name, value in values.items()}
-    for name, value in checked.items():
-        if not isinstance(value, Tensor) and not -math.inf < value < math.inf:
-            raise ValueError(f"{name} must be finite, got {value}")
-    out_r = checked.get("c_out[1]", checked["c_out"])
-    return {"skip": checked["c_skip"], "out_b": checked["c_out"], "out_r": out_r if two_heads else 0.0}
+def _check_head(name: str, head: Any, x: Tensor) -> Tensor:
+    """A dense floating-point tensor of any shape on x's device."""
+    if not isinstance(head, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor{' or a pair of them' if name == 'heads' else ''}, got {type(head).__name__}")
+    if head.dtype not in _checks.FLOAT_DTYPES:
+        raise TypeError(f"{name} must be a floating-point tensor, got {head.dtype}")
+    return _checks.as_in_memory(_checks.check_like(name, head, head.shape, head.dtype, x.device))
+
+
+def _check_factors(c_skip: Any, c_out: Any, two_heads: bool, x: Tensor) -> tuple[Any, Any, Any]:
+    """Factors of x and of both heads."""
+    pair = isinstance(c_out, (tuple, list))
+    if pair and len(c_out) != 2:
+        raise ValueError(f"c_out must be a number, a tensor or a pair of them, got {len(c_out)} of them")
+    named = (("c_skip", c_skip), ("c_out[0]", c_out[0]), ("c_out[1]", c_out[1])) if pair else (("c_skip", c_skip), ("c_out", c_out))
+    checked = []
+    for name, value in named:
+        number = _checks.check_number(name, value, x)
+        check_constant(name, number)
+        if not isinstance(number, Tensor) and not -math.inf < number < math.inf:
+            raise ValueError(f"{name} must be finite, got {number}")
+        checked.append(number)
+    return checked[0], checked[1], checked[-1] if two_heads else 0.0
 
 
 def _check_outputs(out: Any, return_slope: bool, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -297,9 +285,8 @@ def sampler_step(
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     head_b, head_r = _check_heads(heads, x)
     factors = _check_factors(c_skip, c_out, head_r is not None, x)
-    levels: dict[str, Any] = {"alpha": alpha, "beta": beta, "alpha_next": alpha_next, "beta_next": beta_next, "eta": eta, "floor": floor}
-    levels = {name: _checks.check_level(name, value, x) for name, value in levels.items()}
-    levels["alpha_rate"] = None if alpha_rate is None else _checks.check_number("alpha_rate", alpha_rate, x)
+    levels = {"alpha": alpha, "beta": beta, "alpha_next": alpha_next, "beta_next": beta_next, "alpha_rate": alpha_rate}
+    update = update_of(method, levels | {"eta": eta, "floor": floor}, x)
     if (slope is None) == (method == "heun"):
         raise ValueError(f"slope must {'be given' if slope is None else 'be None'} for method {method!r}")
     if slope is not None:
@@ -308,18 +295,14 @@ def sampler_step(
         raise ValueError("return_slope and alpha_rate are for methods 'euler' and 'heun', got method 'ddim'")
     if method != "ddim" and (isinstance(eta, Tensor) or eta != 0):
         raise ValueError(f"eta must be 0 for method {method!r}, got {eta}")
-    for name, value in {**levels, **factors}.items():
-        if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
-            raise ValueError(f"{name} must not require a gradient: levels and factors are constants here (use .detach())")
     result, slope_out = _check_outputs(out, return_slope, x)
 
-    dispatched = needs_dispatcher(x, head_b, head_r, slope, result, slope_out, *levels.values(), *factors.values())
-    table = coefficients(method, levels, factors, x, dispatched)
+    dispatched = needs_dispatcher(x, head_b, head_r, slope, result, slope_out, *factors, *update)
+    table = coefficients(factors, update, x, dispatched)
     if dispatched:
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        run = _registered if torch.compiler.is_compiling() else _differentiable
-        result, slope_out = run(x, head_b, head_r, slope, table, return_slope, backend)
+        result, slope_out = _sampler_step(x, head_b, head_r, slope, table, return_slope, backend)
         return (result, slope_out) if return_slope else result
     if out is not None:
         named = (("x", x), ("heads", head_b), ("heads", head_r), ("slope", slope))
