@@ -206,13 +206,8 @@ def contestants(x: Tensor, device: str, backend: str | None, forced: str | None,
         return Contestant(name, "rival", variants)
 
     yield Contestant("warmops", "ours", {"": ours(backend)})
-    if (
-        device == "cpu"
-        and resolved_backend(backend, device, "dct") == "cpu"
-        and forced is None
-        and "avx2" in isas()
-        and current_isa() != "avx2"
-    ):
+    native = device == "cpu" and resolved_backend(backend, device, "dct") == "cpu"
+    if native and forced is None and "avx2" in isas() and current_isa() != "avx2":
         yield Contestant("warmops, AVX2 forced", "ours", {"": ours(backend, "avx2")})
     if device == "cpu":
         workers = {"one worker": scipy_step(1), "all workers": scipy_step(torch.get_num_threads())}
