@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from _cases import FLOATS, bit_equal, float_dtypes, layouts, randn, strided
-from _dct_cases import FUNCTIONS, ONE_AXIS, functions, types
+from _dct_cases import FUNCTIONS, ONE_AXIS, TYPES, functions
 from test_compile import compiled, fresh_compiler  # noqa: F401 - a fixture
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -39,7 +39,7 @@ OPCHECKS: dict[str, Callable[[torch.Generator], Tensor]] = {
 def test_opcheck(name: str, dct_backend: str, device: str, rng: torch.Generator) -> None:
     x = OPCHECKS[name](rng)
     x = x.detach().to(device).requires_grad_(x.requires_grad)
-    for kind in range(8):
+    for kind in range(8) if name == "float64 with gradients" else (2,):
         ends = ((0.5, 1.0), (1.0, 0.5), (0.25, 1.0))[kind] if kind < 3 else (1.0, 1.0)
         for dims in ([2, 3], [1]) if kind == 2 else ([2, 3],):
             torch.library.opcheck(torch.ops.warmops.dct.default, (x, dims, kind, "ortho", *ends, dct_backend))
@@ -52,16 +52,21 @@ def bound(function: str, dct_backend: str, **arguments: Any) -> Callable[[Tensor
     return lambda x: getattr(warmops, function)(x, **arguments, backend=dct_backend)
 
 
-@types
 @functions
-def test_same_bits_as_eager(function: str, type_: int, dct_backend: str, device: str, rng: torch.Generator) -> None:
+def test_same_bits_as_eager(function: str, dct_backend: str, device: str, rng: torch.Generator) -> None:
+    """Every type in one graph; cropped and padded too, where padding is a step of its own and may change the last bit."""
     x = randn(SHAPE, rng, torch.float32, device)
-    f = bound(function, dct_backend, type=type_, norm="ortho")
-    g = bound(function, dct_backend, type=type_, orthogonalize=True, **({"n": 5, "dim": 1} if function in ONE_AXIS else {"s": (5, -1)}))
-    fast = compiled(lambda x: (f(x), g(torch.sin(x)), f(g(x))))
-    for got, want in zip(fast(x), (f(x), g(torch.sin(x)), f(g(x))), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-4)
-    assert bit_equal(fast(x)[0], f(x))
+    plain = [bound(function, dct_backend, type=t, norm="ortho") for t in TYPES]
+    sized: dict[str, Any] = {"n": 5, "dim": 1} if function in ONE_AXIS else {"s": (5, -1)}
+    fitted = [bound(function, dct_backend, type=t, orthogonalize=True, **sized) for t in TYPES]
+
+    def everything(x: Tensor) -> list[Tensor]:
+        return [f(x) for f in plain] + [f(torch.sin(x)) for f in fitted]
+
+    got, want = compiled(everything)(x), everything(x)
+    assert all(bit_equal(g, w) for g, w in zip(got[:4], want[:4], strict=True))
+    for g, w in zip(got, want, strict=True):
+        torch.testing.assert_close(g, w, rtol=1e-5, atol=1e-4)
 
 
 @float_dtypes
@@ -245,10 +250,8 @@ def test_torch_func_inside_a_compiled_function(function: str, dct_backend: str, 
         jacrev(f),
         jacfwd(f),
         hessian(energy),
-        jacfwd(jacfwd(energy)),
         lambda x: jvp(energy, (x,), (x.cos(),))[1],
         lambda x: vjp(f, x)[1](f(x))[0],
-        lambda x: jvp(grad(energy), (x,), (x.cos(),))[1],
         vmap(grad(lambda x: energy(x.unsqueeze(0).expand(2, 4)))),
     ):
         torch._dynamo.reset()
