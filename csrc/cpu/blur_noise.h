@@ -78,7 +78,7 @@ class Forward {
     int64_t samples, channels, height, width;
     int64_t group;             // images of one sample that are worked on together
     int64_t groups_of_sample;
-    const StripDct<T>&dct_rows, &dct_columns;
+    const Plan<T> dct_rows, dct_columns;
 
     explicit Forward(const BlurNoiseArgs& args)
         : a(args),
@@ -86,8 +86,8 @@ class Forward {
           channels(1),
           height(args.sizes[args.dims - 2]),
           width(args.sizes[args.dims - 1]),
-          dct_rows(planned<T>(width, false)),
-          dct_columns(planned<T>(height, false)) {
+          dct_rows(width),
+          dct_columns(height) {
         for (int d = 1; d < a.dims - 2; ++d) channels *= a.sizes[d];
         const int64_t most = kGroupPixels / (height * width);
         groups_of_sample = most < 1 ? channels : (channels + most - 1) / most;
@@ -175,7 +175,7 @@ class Forward {
             }
             from.find_adjacent();
             load_strip<P, T>(from, width, scratch.strip.data, L);
-            dct_rows.filter(scratch.strip.data, L, scratch.blurred.data, L, shared.along.d.data, shared.along.identity, scratch.transform.data);
+            dct_rows->filter(scratch.strip.data, L, scratch.blurred.data, L, shared.along.d.data, shared.along.identity, scratch.transform.data);
             store_strip<T, T>(scratch.blurred.data, L, width, to);
         }
     }
@@ -184,7 +184,7 @@ class Forward {
         const Multipliers<T>& m = shared.rows();
         for (int64_t column = team.rank * L; column < g.count * width; column += team.size * L) {
             T* f = shared.images.data + column;
-            dct_columns.filter(f, shared.ld, f, shared.ld, m.d.data, m.identity, scratch.transform.data);
+            dct_columns->filter(f, shared.ld, f, shared.ld, m.d.data, m.identity, scratch.transform.data);
         }
     }
 

@@ -4,26 +4,47 @@
 
 namespace {
 
-// A transform is planned once and kept: for small batches planning costs more than transforming. The list only grows;
-// what is in it never changes.
+// The plan of n points. Those with small tables are kept for good (for small batches planning costs more than
+// transforming; all of them together take some 30 MB); the list only grows, and what is in it never changes.
 template <class T>
-const StripDct<T>& planned(int64_t n, bool four) {
+class Plan {
+    const StripDct<T>* dct;
+    bool kept = true;
+
     struct Node {
         StripDct<T> dct;
-        bool four;
-        Node* next;
-        Node(int64_t n, bool f) : dct(n, f), four(f), next(nullptr) {}
+        const bool four;
+        Node* next = nullptr;
+        Node(int64_t n, bool f) : dct(n, f), four(f) {}
     };
-    static Node* head = nullptr;
-    Node* first = __atomic_load_n(&head, __ATOMIC_ACQUIRE);
-    for (Node* node = first; node; node = node->next)
-        if (node->dct.n == n && node->four >= four) return node->dct;
-    Node* node = new Node(n, four);
-    node->next = first;
-    while (!__atomic_compare_exchange_n(&head, &node->next, node, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+
+  public:
+    explicit Plan(int64_t n, bool four = false) {
+        static Node* head = nullptr;
+        Node* const first = __atomic_load_n(&head, __ATOMIC_ACQUIRE);
+        for (Node* node = first; node; node = node->next)
+            if (node->dct.n == n && node->four >= four) {
+                dct = &node->dct;
+                return;
+            }
+        if (StripDct<T>::table_size(n, four) * int64_t(sizeof(T)) > (1 << 16)) {
+            dct = new StripDct<T>(n, four);
+            kept = false;
+            return;
+        }
+        Node* node = new Node(n, four);
+        node->next = first;
+        while (!__atomic_compare_exchange_n(&head, &node->next, node, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        }
+        dct = &node->dct;
     }
-    return node->dct;
-}
+    ~Plan() {
+        if (!kept) delete dct;
+    }
+    Plan(const Plan&) = delete;
+    Plan& operator=(const Plan&) = delete;
+    const StripDct<T>* operator->() const { return dct; }
+};
 
 template <class T>
 class AxisTransform {
@@ -31,7 +52,7 @@ class AxisTransform {
     enum Kind { kCos1, kCos2, kCos3, kCos4, kSin1, kSin2, kSin3, kSin4 };
     const int kind;
     const T ends_in, ends_out;
-    const StripDct<T>* dct = nullptr;
+    Plan<T>* dct = nullptr;
     StripOne<T>* one = nullptr;
 
   public:
@@ -43,10 +64,13 @@ class AxisTransform {
         if (kind == kCos1 || kind == kSin1) {
             one = new StripOne<T>(kind == kSin1, n);
         } else {
-            dct = &planned<T>(n, kind == kCos4 || kind == kSin4);
+            dct = new Plan<T>(n, kind == kCos4 || kind == kSin4);
         }
     }
-    ~AxisTransform() { delete one; }
+    ~AxisTransform() {
+        delete dct;
+        delete one;
+    }
     AxisTransform(const AxisTransform&) = delete;
     AxisTransform& operator=(const AxisTransform&) = delete;
 
@@ -62,19 +86,19 @@ class AxisTransform {
                 weigh(last_out, ends_out);
                 return;
             case kSin1: return one->run(in, ldi, out, ldo, scratch);
-            case kCos2: dct->dct2(in, ldi, out, ldo, scratch); return weigh(out, ends_out);
+            case kCos2: (*dct)->dct2(in, ldi, out, ldo, scratch); return weigh(out, ends_out);
             case kSin2:  // the cosine transform of (-1)^j x_j, from the last frequency to the first
                 alternate(in, ldi);
-                dct->dct2(in, ldi, last_out, -ldo, scratch);
+                (*dct)->dct2(in, ldi, last_out, -ldo, scratch);
                 return weigh(last_out, ends_out);
-            case kCos3: weigh(in, ends_in); return dct->dct3(in, ldi, out, ldo, scratch);
+            case kCos3: weigh(in, ends_in); return (*dct)->dct3(in, ldi, out, ldo, scratch);
             case kSin3:
                 weigh(last_in, ends_in);
-                dct->dct3(last_in, -ldi, out, ldo, scratch);
+                (*dct)->dct3(last_in, -ldi, out, ldo, scratch);
                 return alternate(out, ldo);
-            case kCos4: return dct->dct4(in, ldi, out, ldo, scratch);
+            case kCos4: return (*dct)->dct4(in, ldi, out, ldo, scratch);
             default:
-                dct->dct4(last_in, -ldi, out, ldo, scratch);
+                (*dct)->dct4(last_in, -ldi, out, ldo, scratch);
                 return alternate(out, ldo);
         }
     }

@@ -123,7 +123,7 @@ class SamplerStep {
     static constexpr int64_t L = kLanes<T>;
     const SamplerStepArgs& a;
     int64_t samples, channels, height, width, group, groups_of_sample, ld;
-    const StripDct<T>&down, &along;
+    const Plan<T> down, along;
 
   public:
     explicit SamplerStep(const SamplerStepArgs& args)
@@ -132,8 +132,8 @@ class SamplerStep {
           channels(1),
           height(args.sizes[args.dims - 2]),
           width(args.sizes[args.dims - 1]),
-          down(planned<T>(height, false)),
-          along(planned<T>(width, false)) {
+          down(height),
+          along(width) {
         for (int d = 1; d < a.dims - 2; ++d) channels *= a.sizes[d];
         const int64_t most = kStepGroup / (height * width);
         groups_of_sample = most < 1 ? channels : (channels + most - 1) / most;
@@ -211,10 +211,10 @@ class SamplerStep {
                    int64_t size) const {
         switch (phase) {
             case kCombine: return each_row(g, rank, size, [&](int64_t c, int64_t r) { combine(s, images + r * ld + c * width, g, c, r); });
-            case kDown: return each_strip(g, rank, size, [&](int64_t column) { down.dct2(images + column, ld, images + column, ld, s.transform.data); });
+            case kDown: return each_strip(g, rank, size, [&](int64_t column) { down->dct2(images + column, ld, images + column, ld, s.transform.data); });
             case kAlong: return along_rows(s, filter, images, g, rank, size);
             case kUp:
-                return each_strip(g, rank, size, [&](int64_t column) { down.dct3_in_place(images + column, ld, s.result.data, s.transform.data); });
+                return each_strip(g, rank, size, [&](int64_t column) { down->dct3_in_place(images + column, ld, s.result.data, s.transform.data); });
             default: return each_row(g, rank, size, [&](int64_t c, int64_t r) { finish(s, filter, images + r * ld + c * width, g, c, r, filtered); });
         }
     }
@@ -270,9 +270,9 @@ class SamplerStep {
             Sequences<const T> from;
             memcpy(&from, &rows, sizeof from);
             load_strip<T, T>(from, width, s.strip.data, L);
-            along.dct2(s.strip.data, L, s.result.data, L, s.transform.data);
+            along->dct2(s.strip.data, L, s.result.data, L, s.transform.data);
             for (int64_t j = 0; j < width; ++j) store(s.result.data + j * L, load(s.result.data + j * L) * load(filter.table.data + j * filter.ld + r));
-            along.dct3(s.result.data, L, s.strip.data, L, s.transform.data);
+            along->dct3(s.result.data, L, s.strip.data, L, s.transform.data);
             store_strip<T, T>(s.strip.data, L, width, rows);
         }
     }

@@ -131,6 +131,14 @@ class StripDct {
         if (has_tables(four)) fill_tables(four);
     }
 
+    // Elements that the tables take, or somewhat more.
+    static int64_t table_size(int64_t points, bool four) {
+        int64_t base = points;
+        while (base % 2 == 0) base /= 2;
+        const int64_t row = round_up(base / 2 + 1, L);
+        return 4 * points + (base <= 7 ? 0 : 3 * row * row + (four || base < points ? base * round_up(base, L) : 0));
+    }
+
     // Transforms from in to out, rows of vectors ldi and ldo apart (negative: backwards). dct2 keeps in, which may be out;
     // the others lose it. scratch has kScratch * n rows; the three are apart otherwise.
     static constexpr int64_t kScratch = 3;
