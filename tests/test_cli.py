@@ -305,7 +305,7 @@ def test_spectrum(tmp_path: Path) -> None:
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = dataclasses.replace(TrainConfig().network, channels=8)
-    monkeypatch.setitem(PRESETS, "tiny", TrainConfig(batch=16, network=small))
+    monkeypatch.setitem(PRESETS, "tiny", TrainConfig(batch=16, log_every=16, network=small))
     status, out, err = run("demo", "--out", tmp_path / "demo", "--minutes", "0.02")
     assert status == 0, err
     assert "times as far" in out and (tmp_path / "demo" / "report.txt").read_text().startswith("Frechet distance of pixels, 898 samples")

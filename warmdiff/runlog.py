@@ -49,7 +49,6 @@ class RunLog:
         lines = [line for line in path.read_text().splitlines() if step_of(line) <= step] if path.exists() else []
         write_durably(path, lambda new: new.write_text("".join(line + "\n" for line in lines)))
         self.file = open(path, "a")  # noqa: SIM115  closed by __exit__
-        self.window: list[TrainState] = []
         self.board: Any = None
         if config.tensorboard:
             try:
@@ -66,26 +65,17 @@ class RunLog:
         if self.board is not None:
             self.board.close()
 
-    def write(self, state: TrainState, last: bool) -> None:
-        """Notes a step: a line with the means since the last line, and a sample grid, where they are due."""
-        from warmdiff.training import crosses
-
-        config = self.config
-        self.window.append(state)
-        if last or crosses(state.images, config.batch, config.log_every):
-            names = ("loss", "loss_blurred", "loss_residual", "gradient_norm")
-            good = [s for s in self.window if math.isfinite(s.loss + s.gradient_norm)]
-            means = {name: sum(getattr(s, name) for s in good) / len(good) for name in names} if good else {}
-            rest = {"learning_rate": state.learning_rate, "skipped": state.skipped, "images_per_second": round(state.images_per_second, 2)}
-            line = {"step": state.step, "images": state.images, **means, **rest}
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-            self.window.clear()
-            if self.board is not None:
-                for name, value in {**means, **rest}.items():
-                    self.board.add_scalar(name, value, state.images)
-        if config.preview_every and (last or crosses(state.images, config.batch, config.preview_every)):
-            self.preview(state)
+    def write(self, state: TrainState, window: list[list[float]]) -> None:
+        """A line with the means of finite losses and gradient norms ``[loss, blurred, residual, norm]`` since the last line."""
+        names = ("loss", "loss_blurred", "loss_residual", "gradient_norm")
+        good = [values for values in window if all(map(math.isfinite, values))]
+        means = dict(zip(names, (sum(column) / len(good) for column in zip(*good, strict=True)), strict=True)) if good else {}
+        rest = {"learning_rate": state.learning_rate, "skipped": state.skipped, "images_per_second": round(state.images_per_second, 2)}
+        self.file.write(json.dumps({"step": state.step, "images": state.images, **means, **rest}) + "\n")
+        self.file.flush()
+        if self.board is not None:
+            for name, value in {**means, **rest}.items():
+                self.board.add_scalar(name, value, state.images)
 
     def preview(self, state: TrainState) -> None:
         denoiser = state.denoiser

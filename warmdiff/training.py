@@ -111,6 +111,7 @@ class Trainer:
             module = nn.parallel.DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
         self.module = module
         self.step = self.skipped = self.in_a_row = 0
+        self.window: list[list[float]] = []  # losses and norm of each step since the last line of the log
 
     @property
     def images(self) -> int:
@@ -158,6 +159,7 @@ class Trainer:
                     f"loss or gradient was not finite in {self.in_a_row} steps in a row, up to step {self.step + 1}: giving up"
                 )
         self.step += 1
+        self.window.append([sum(losses), *losses, norm])
         return losses, norm, stopping > 0
 
     @torch.no_grad()
@@ -184,7 +186,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         return {
-            "step": self.step, "skipped": self.skipped, "in_a_row": self.in_a_row, "classes": self.classes,
+            "step": self.step, "skipped": self.skipped, "in_a_row": self.in_a_row, "window": self.window, "classes": self.classes,
             "spectrum_count": self.denoiser.spectrum.count, "config": dataclasses.asdict(self.config),
         }  # fmt: skip
 
@@ -204,6 +206,7 @@ class Trainer:
                     moments = {key: torch.empty_like(parameter).copy_(saved[key]) for key in keys[1:]}
                     self.optimizer.state[parameter] = {"step": saved["step"], **moments}
             self.step, self.skipped, self.in_a_row = (int(state[key]) for key in ("step", "skipped", "in_a_row"))
+            self.window = [[float(value) for value in values] for values in state["window"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: does not fit this run: {error}") from None
 
@@ -303,8 +306,12 @@ def _train(config: TrainConfig, world: World, stop: Callable[[], bool] | None, p
                     trainer.denoiser,
                 )  # fmt: skip
                 done = stopping or trainer.step == steps
-                if log is not None:
-                    log.write(state, done)
+                if crosses(trainer.images, config.batch, config.log_every):
+                    if log is not None:
+                        log.write(state, trainer.window)
+                    trainer.window.clear()
+                if log is not None and config.preview_every and (done or crosses(trainer.images, config.batch, config.preview_every)):
+                    log.preview(state)
                 if done or crosses(trainer.images, config.batch, config.save_every):
                     save()
                 yield state
