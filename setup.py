@@ -236,7 +236,8 @@ class NinjaBuild(build_ext):
             raise SystemExit("building warmops._C needs pybind11: pip install pybind11 (or set WARMOPS_NATIVE=0)") from None
         assert TOOLS is not None
         host, nvcc = TOOLS
-        folder = Path(self.build_temp).resolve()
+        # An editable install would compile in a folder of its own that nobody finds again.
+        folder = ROOT / "build" / f"editable-{sys.implementation.cache_tag}" if self.editable_mode else Path(self.build_temp).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
