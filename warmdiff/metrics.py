@@ -127,8 +127,10 @@ def scores(real: Tensor, other: Tensor, name: str) -> dict[str, float]:
 def frechet(real: Tensor, other: Tensor) -> float:
     """Frechet distance of Gaussians fitted to features ``[N, D]``: ``|dm|^2 + tr(C + C' - 2 (C C')^(1/2))`` [Heusel et al., 2017]."""
     mean, first, second = real.mean(0) - other.mean(0), torch.cov(real.T), torch.cov(other.T)
-    roots = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
-    return float(mean @ mean + first.trace() + second.trace() - 2 * roots)
+    values, vectors = torch.linalg.eigh(first)
+    half = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    roots = torch.linalg.eigvalsh(half @ second @ half).clamp(min=0).sqrt()  # those of C C'
+    return float(mean @ mean + first.trace() + second.trace() - 2 * roots.sum())
 
 
 def kernel_distance(real: Tensor, other: Tensor) -> float:
