@@ -252,11 +252,11 @@ def churned_variances(bnr: float, white: bool, steps: int) -> Array:
 def test_churn_over_a_whole_run(step_backend: str) -> None:
     """The shipped sampler's images have the exactly propagated variances; those of white churn stay wrong."""
     coloured, white = (
-        [float(np.linalg.norm(np.sqrt(churned_variances(0.5, white, steps)) - np.sqrt(natural(SIZE)))) for steps in (288, 576, 1152)]
+        [float(np.linalg.norm(np.sqrt(churned_variances(0.5, white, steps)) - np.sqrt(natural(SIZE)))) for steps in (144, 288, 576)]
         for white in (False, True)
     )
-    assert coloured[-1] < 0.005 and order(coloured) > 1.7, coloured
-    assert white[-1] > 0.55, white
+    assert coloured[-1] < 0.005 and order(coloured) > 1.9, coloured
+    assert f"{white[-1]:.2f}" == "0.57", white
     size, n = (8, 8), 4096
     model = Gaussian(Levels.mixture(size, 0.5), natural(size))
     churn = warmdiff.Churn(40.0, 0.05, 50.0)
