@@ -1,4 +1,5 @@
 // The kernels of csrc/cuda/dct*.cu on the host: what lies between two barriers is a loop over threads or items, in either order.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -76,7 +77,7 @@ void run_blocks(const Dct& d, int64_t limit, bool reversed) {
 
 // Lanes of a phase (8 of 16 bytes, 128 bytes in all) that meet in one bank, at worst.
 template <class T, int N>
-void conflicts(int* columns, int* rows, int* pieces) {
+void describe(int* facts) {
     using Layout = TileLayout<T, N>;
     const auto worst = [](int bytes, int threads, auto address) {
         const int lanes = 128 / bytes;
@@ -90,20 +91,22 @@ void conflicts(int* columns, int* rows, int* pieces) {
         }
         return most;
     };
-    *columns = *rows = *pieces = 0;
+    int columns = 0, rows = 0, pieces = 0;
     const auto keep = [](int& most, int value) { most = value > most ? value : most; };
     constexpr int kPieces = N / Layout::kPiece;
     for (int k = 0; k < N; ++k)
-        keep(*columns, worst(sizeof(T), Layout::kThreads, [&](int t) { return (t / N * Layout::kTile + Layout::at(k, t % N)) * int64_t(sizeof(T)); }));
+        keep(columns, worst(sizeof(T), Layout::kThreads, [&](int t) { return (t / N * Layout::kTile + Layout::at(k, t % N)) * int64_t(sizeof(T)); }));
     for (int i = 0; i < kPieces; ++i)
-        keep(*rows, worst(16, Layout::kThreads, [&](int t) {
+        keep(rows, worst(16, Layout::kThreads, [&](int t) {
                  return (t / N * Layout::kTile + t % N * Layout::kPitch) * int64_t(sizeof(T)) + Layout::piece(t % N, i) * 16;
              }));
     for (int first = 0; first < N; first += N / kPieces)
-        keep(*pieces, worst(16, Layout::kThreads, [&](int t) {
+        keep(pieces, worst(16, Layout::kThreads, [&](int t) {
                  const int r = first + t % N / kPieces;
                  return (t / N * Layout::kTile + r * Layout::kPitch) * int64_t(sizeof(T)) + Layout::piece(r, t % N % kPieces) * 16;
              }));
+    const int values[] = {columns, rows, pieces, Layout::kThreads, Layout::kBlocks, int(Layout::kTiles * Layout::kTile * sizeof(T))};
+    std::copy(values, values + 6, facts);
 }
 
 thread_local std::string message;
@@ -140,18 +143,20 @@ int fits(int count, const int* kind, const int64_t* n, int twice, int64_t limit)
     return count == 1 ? dct_fits_axis(kind[0], n[0], bytes, limit) : dct_fits_pair(kind[0], n[0], kind[1], n[1], bytes, limit);
 }
 
-int bank_conflicts(int points, int twice, int* columns, int* rows, int* pieces) {
+// Of a kernel of `points`: bank conflicts of its three access patterns (1: none), threads and blocks that share a
+// multiprocessor, bytes of shared memory. 1 where there is no such kernel.
+int tile_facts(int points, int twice, int* facts) {
     switch (points * 2 + twice) {
-        case 16: conflicts<float, 8>(columns, rows, pieces); return 0;
-        case 32: conflicts<float, 16>(columns, rows, pieces); return 0;
-        case 64: conflicts<float, 32>(columns, rows, pieces); return 0;
-        case 96: conflicts<float, 48>(columns, rows, pieces); return 0;
-        case 128: conflicts<float, 64>(columns, rows, pieces); return 0;
-        case 256: conflicts<float, 128>(columns, rows, pieces); return 0;
-        case 17: conflicts<double, 8>(columns, rows, pieces); return 0;
-        case 33: conflicts<double, 16>(columns, rows, pieces); return 0;
-        case 65: conflicts<double, 32>(columns, rows, pieces); return 0;
-        case 129: conflicts<double, 64>(columns, rows, pieces); return 0;
+        case 16: describe<float, 8>(facts); return 0;
+        case 32: describe<float, 16>(facts); return 0;
+        case 64: describe<float, 32>(facts); return 0;
+        case 96: describe<float, 48>(facts); return 0;
+        case 128: describe<float, 64>(facts); return 0;
+        case 256: describe<float, 128>(facts); return 0;
+        case 17: describe<double, 8>(facts); return 0;
+        case 33: describe<double, 16>(facts); return 0;
+        case 65: describe<double, 32>(facts); return 0;
+        case 129: describe<double, 64>(facts); return 0;
     }
     return 1;
 }
