@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +21,16 @@ H200, A100, SMALL = 227 * 1024, 163 * 1024, 99 * 1024
 """Bytes of shared memory that a block may have: compute capabilities 9.0 and 10.0, 8.0, 8.6 and 12.0."""
 
 
-def compile_host(folder: Path) -> ctypes.CDLL:
+_folder = tempfile.TemporaryDirectory()
+
+
+@functools.cache
+def compile_host() -> ctypes.CDLL:
+    """Once a run."""
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         pytest.skip("no C++ compiler is installed")
-    library = folder / "dct.so"
+    library = Path(_folder.name, "dct.so")
     flags = ["-std=c++17", "-O1", "-DWARMOPS_SLOW_CODELETS", "-ffp-contract=off", "-fPIC", "-shared"]
     warnings = ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
     source = str(TESTS / "_dct_on_host.cpp")

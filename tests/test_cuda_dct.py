@@ -66,9 +66,9 @@ def kinds(n: int) -> list[int]:
     return [kind for kind in range(8) if (kind % 4 or n <= 256) and (kind or n > 1)]
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return compile_host(tmp_path_factory.mktemp("host"))
+@pytest.fixture
+def library() -> ctypes.CDLL:
+    return compile_host()
 
 
 @pytest.fixture

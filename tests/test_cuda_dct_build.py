@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,26 +32,43 @@ def cuobjdump() -> str | None:
     return found
 
 
-@pytest.fixture(
-    scope="module", params=[(source, capability) for capability in PER_BLOCK for source in SOURCES], ids=lambda p: f"{p[0].stem}-{p[1]}"
-)
-def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str, Path]]:
-    """Capability, what ptxas said, and the cubin; each source once for each chip."""
+CASES = [(source, capability) for capability in PER_BLOCK for source in SOURCES]
+
+
+@functools.cache
+def folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+def compile_one(nvcc: str, source: Path, capability: int) -> tuple[subprocess.CompletedProcess[str], Path]:
+    cubin = Path(folder().name, f"{source.stem}-{capability}.cubin")
+    architecture = f"-gencode=arch=compute_{capability},code=sm_{capability}"
+    command = [nvcc, "-std=c++17", "-O3", "-fmad=false", architecture, "-Xptxas", "-v", "-cubin", str(source), "-o", str(cubin)]
+    return subprocess.run(command, capture_output=True, text=True, check=False), cubin
+
+
+@functools.cache
+def compile_all(nvcc: str) -> dict[tuple[Path, int], tuple[subprocess.CompletedProcess[str], Path]]:
+    """Every source for every chip, once, as many at a time as there are processors."""
+    folder()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return dict(zip(CASES, pool.map(lambda case: compile_one(nvcc, *case), CASES), strict=True))
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0].stem}-{case[1]}")
+def compiled(request: pytest.FixtureRequest) -> tuple[int, str, Path]:
+    """Capability, what ptxas said, and the cubin."""
     nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
     if nvcc is None:
         pytest.skip("nvcc is not installed")
-    source, capability = request.param
-    cubin = tmp_path_factory.mktemp("cubin") / "kernels.cubin"
-    architecture = f"-gencode=arch=compute_{capability},code=sm_{capability}"
-    command = [nvcc, "-std=c++17", "-O3", "-fmad=false", architecture, "-Xptxas", "-v", "-cubin", str(source), "-o", str(cubin)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run, cubin = compile_all(nvcc)[request.param]
     assert run.returncode == 0, run.stderr
-    yield capability, run.stdout + run.stderr, cubin
+    return request.param[1], run.stdout + run.stderr, cubin
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return compile_host(tmp_path_factory.mktemp("host"))
+@pytest.fixture
+def library() -> ctypes.CDLL:
+    return compile_host()
 
 
 def tile_facts(library: ctypes.CDLL, points: int, twice: bool) -> list[int]:
