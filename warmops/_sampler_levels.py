@@ -138,11 +138,9 @@ def check_constant(name: str, value: Any) -> None:
 
 
 def coefficients(factors: tuple[Any, ...], update: tuple[Any, ...], x: Tensor, as_tensor: bool) -> Any:
-    """`Coefficients` of skip, out_b, out_r and of the update: floats, or a float64 tensor ``[N, 14]``."""
+    """`Coefficients` of skip, out_b, out_r and of the update: as they are (floats), or a float64 tensor ``[N, 14]``."""
     values = factors + update
-    if not as_tensor and not any(isinstance(v, Tensor) for v in values):
-        return values
-    return torch.stack([_column(v, x) for v in values], dim=1)
+    return torch.stack([_column(v, x) for v in values], dim=1) if as_tensor else values
 
 
 def _column(value: Any, x: Tensor) -> Tensor:

@@ -297,8 +297,9 @@ def sampler_step(
         raise ValueError(f"eta must be 0 for method {method!r}, got {eta}")
     result, slope_out = _check_outputs(out, return_slope, x)
 
-    dispatched = needs_dispatcher(x, head_b, head_r, slope, result, slope_out, *factors, *update)
-    table = coefficients(factors, update, x, dispatched)
+    tensors = [v for v in factors + update if isinstance(v, Tensor)]
+    dispatched = needs_dispatcher(x, head_b, head_r, slope, result, slope_out, *tensors)
+    table = coefficients(factors, update, x, dispatched or bool(tensors))
     if dispatched:
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
