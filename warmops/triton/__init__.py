@@ -11,8 +11,9 @@ import torch
 from warmops.triton.blur_noise import blur_noise
 from warmops.triton.launch import compute_capability, interpreted
 from warmops.triton.normal import normal
+from warmops.triton.sampler_step import sampler_step
 
-__all__ = ["blur_noise", "can_run", "normal"]
+__all__ = ["blur_noise", "can_run", "normal", "sampler_step"]
 
 
 def can_run(device: torch.device) -> str | None:

@@ -29,17 +29,16 @@ def _rows_pass(
     """Blur BLOCK pairs of rows along themselves at the panel's columns: left and right part, [2 BLOCK, BLOCK] each."""
     G: tl.constexpr = BLOCK // V
     rows, owned = panel.rows_and_owned(block, H, BLOCK)
-    e = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
-    o = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
+    left_s = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
+    right_s = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
     for first in range(0, tl.where(unblurred, 0, (W + 1) // 2), BLOCK):
         left, right = tile.groups(first, G, V), tile.mirrored_groups(first, W, G, V)  # [1, G, 1]
         left_x = tile.load(base, rows, left, x_h, x_w, owned, W, V, UNIT, FAR)  # [2 BLOCK, G, V]
         right_x = tile.load(base, rows, right, x_h, x_w, owned, W, V, UNIT, FAR)
+        left_x = tl.reshape(left_x, [2 * BLOCK, BLOCK])
         right_x = tl.reshape(tile.reverse(right_x, V), [2 * BLOCK, BLOCK])
-        plus, minus = panel.halves(tl.reshape(left_x, [2 * BLOCK, BLOCK]), right_x, first, W, BLOCK)
-        e += tile.product(plus, folded.block(even, first, first_column, BLOCK, BLOCK), PRECISION)
-        o += tile.product(minus, folded.block(odd, first, first_column, BLOCK, BLOCK), PRECISION)
-    left_s, right_s = (e + o) * (2.0 / W), (e - o) * (2.0 / W)
+        left_s, right_s = panel.rows_product(left_x, right_x, even, odd, left_s, right_s, first, first_column, W, BLOCK, PRECISION)
+    left_s, right_s = left_s * (2.0 / W), right_s * (2.0 / W)
     if identity != 0.0:
         left, right = tile.groups(first_column, G, V), tile.mirrored_groups(first_column, W, G, V)
         left_x = tile.load(base, rows, left, x_h, x_w, owned, W, V, UNIT, FAR)
@@ -84,22 +83,23 @@ def blur_noise_kernel(
         w_even, w_odd = folded.table(w_cosines, level, 0, W, 2 * P_W), folded.table(w_cosines, level, 1, W, 2 * P_W)
 
     base = tile.image(x, n, c, x_n, x_c, X_UNIT)
-    left0, right0 = _rows_pass(base, x_h, x_w, w_even, w_odd, identity, unblurred, first_column, 0, H, W, V, X_UNIT, FAR, BLOCK, PRECISION)
-    if blocks == 2:
+    left0 = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
+    right0, left1, right1 = left0, left0, left0
+    for block in range(blocks):
         left1, right1 = _rows_pass(
-            base, x_h, x_w, w_even, w_odd, identity, unblurred, first_column, 1, H, W, V, X_UNIT, FAR, BLOCK, PRECISION
+            base, x_h, x_w, w_even, w_odd, identity, unblurred, first_column, block, H, W, V, X_UNIT, FAR, BLOCK, PRECISION
         )
+        left0, right0 = tl.where(block == 0, left1, left0), tl.where(block == 0, right1, right0)
     for part in range(2 * blocks):
-        block, mirrored = part // 2, part % 2 == 1
-        s0 = tl.where(mirrored, right0, left0)
-        s1, own = s0, s0
-        if blocks == 2:
-            s1 = tl.where(mirrored, right1, left1)
-            own = tl.where(block == 1, s1, s0)
-        y = identity * own + panel.columns_pass(s0, s1, h_even, h_odd, block, blocks, H, BLOCK, BLOCK, PRECISION)
+        block = part // 2
+        mirrored = part % 2 == 1
+        s0, s1 = tl.where(mirrored, right0, left0), tl.where(mirrored, right1, left1)
+        y = identity * tl.where(block == 1, s1, s0)
+        for inner in range(blocks):
+            y += panel.columns_product(tl.where(inner == 1, s1, s0), h_even, h_odd, block, inner, H, BLOCK, PRECISION)
         y = tl.reshape(y, [2 * BLOCK, G, V])
         y = tl.where(mirrored, tile.reverse(y, V), y)
-        rows, owned, start, mask = panel.part_of_panel(part, first_column, H, W, V, BLOCK, BLOCK)
+        rows, owned, start, mask = panel.part_of_panel(part, first_column, H, W, V, BLOCK)
         if unblurred:  # x itself, bit for bit
             y = tile.load(base, rows, start, x_h, x_w, owned, W, V, X_UNIT, FAR)
         tile.finish(

@@ -44,7 +44,7 @@ def table_kernel(
 
 
 @triton.jit
-def _matrix(table, rows, cols, parity: tl.constexpr, LENGTH: tl.constexpr):
+def matrix(table, rows, cols, parity: tl.constexpr, LENGTH: tl.constexpr):
     """M of one parity at rows [R, 1] and columns [1, C] of the folded axis; 0 past the table, which nothing uses."""
     table += parity * LENGTH
     difference = tl.abs(rows - cols)
@@ -87,8 +87,8 @@ def columns_kernel(
         top = tl.where(top_kept, tile.pixels(top, FP64), 0.0)  # [INNER, COLUMNS]
         bottom = tl.where(bottom_kept, tile.pixels(bottom, FP64), 0.0)
         inner = first + tl.arange(0, INNER)[None, :]  # [1, INNER]
-        even += tile.product(_matrix(table, p, inner, 0, LENGTH), top + bottom, PRECISION)
-        odd += tile.product(_matrix(table, p, inner, 1, LENGTH), top - bottom, PRECISION)
+        even += tile.product(matrix(table, p, inner, 0, LENGTH), top + bottom, PRECISION)
+        odd += tile.product(matrix(table, p, inner, 1, LENGTH), top - bottom, PRECISION)
     target = middle + image * (H * W) + p.to(tl.int64) * W + cols
     mirrored = middle + image * (H * W) + (H - 1 - p).to(tl.int64) * W + cols
     top_stored, bottom_stored = (p < HALF) & (cols < W), (p < H // 2) & (cols < W)
@@ -147,8 +147,8 @@ def rows_kernel(
         left_x = tl.where(q < (W + 1) // 2, tl.reshape(left_x, [ROWS, INNER]), 0.0)
         right_x = tl.where(q < W // 2, tl.reshape(tile.reverse(right_x, V), [ROWS, INNER]), 0.0)
         inner = first + tl.arange(0, INNER)[:, None]  # [INNER, 1]
-        even += tile.product(left_x + right_x, _matrix(table, inner, p, 0, LENGTH), PRECISION)
-        odd += tile.product(left_x - right_x, _matrix(table, inner, p, 1, LENGTH), PRECISION)
+        even += tile.product(left_x + right_x, matrix(table, inner, p, 0, LENGTH), PRECISION)
+        odd += tile.product(left_x - right_x, matrix(table, inner, p, 1, LENGTH), PRECISION)
     noise_level = folded.checked_level(tile.level(beta, beta_n, n, BETA_TENSOR))
     factor = tile.level(scale, scale_n, n, SCALE_TENSOR)
     if not FP64:

@@ -105,46 +105,38 @@ def cosines(N: tl.constexpr, LENGTH: tl.constexpr, first=0):
 
 
 @triton.jit
-def table(cos, alpha, PARITY: tl.constexpr, N: tl.constexpr, LENGTH: tl.constexpr):
-    """``h(r) = sum_k w_k m_k cos(pi k r / N)`` over even or odd k, r = 0 .. LENGTH - 1. cos: `cosines` of N. [LENGTH]
-
-    The sums are in float64. One entry serves a whole diagonal, and the rounding errors of a cosine meet in the sum over a
-    row, so that in float32 the mean of an image would be off by up to 7e-7 of it.
-    """
-    K: tl.constexpr = min(32, LENGTH // 2)
-    r = tl.arange(0, LENGTH)[:, None]
-    h = tl.zeros([LENGTH], tl.float64)
-    for first in range(0, N, 2 * K):
-        k = first + 2 * tl.arange(0, K)[None, :] + PARITY  # [1, K]
-        j = tl.reshape(k * r % (2 * N), [LENGTH * K])
-        terms = tl.reshape(tl.gather(cos, j, 0), [LENGTH, K]) * weights(k, alpha, N, False).to(tl.float64)
-        h += tl.sum(terms, axis=1)
-    return h.to(tl.float32)
+def sloped(k, e, identity, u, v, N: tl.constexpr):
+    """``w_k (u + v lambda_k) m_k``, lambda_k = (pi k / N)^2, less ``w_k u`` under the identity split. e: `weights` of k."""
+    eigenvalue = k.to(e.dtype) * k.to(e.dtype) * (9.869604401089358 / N / N)
+    return u * e + v * (eigenvalue * tl.where(k < N, e + identity, e))
 
 
 @triton.jit
-def table_with_slope(cos, alpha, u, v, PARITY: tl.constexpr, N: tl.constexpr, LENGTH: tl.constexpr):
-    """The same for multipliers ``(u + v lambda_k) exp(-lambda_k alpha^2 / 2)``, lambda_k = (pi k / N)^2: u E + v lambda E, less
-    u for small levels (see `identity_share`). u, v: float32. [LENGTH]"""
-    K: tl.constexpr = min(32, LENGTH // 2)
-    r = tl.arange(0, LENGTH)[:, None]
-    identity = identity_share(alpha)
+def table(cos, alpha, PARITY: tl.constexpr, N: tl.constexpr, LENGTH: tl.constexpr, u=1.0, v=0.0, zero=0, SLOPED: tl.constexpr = False):
+    """``h(r) = sum_k w_k m_k cos(pi k r / N)`` over even or odd k, r = 0 .. LENGTH - 1. cos: `cosines` of N. [LENGTH]
+
+    SLOPED: of the multipliers (u + v lambda_k) m_k, see `sloped`. zero: 0; a variable keeps the loop's addresses in it.
+    The sums are in float64. One entry serves a whole diagonal, and the rounding errors of a cosine meet in the sum over a
+    row, so that in float32 the mean of an image would be off by up to 7e-7 of it.
+    """
+    K: tl.constexpr = 8
+    r = zero + tl.arange(0, LENGTH)[:, None]
     h = tl.zeros([LENGTH], tl.float64)
-    for first in range(0, N, 2 * K):
+    for first in range(zero, N, 2 * K):
         k = first + 2 * tl.arange(0, K)[None, :] + PARITY  # [1, K]
-        eigenvalue = k.to(tl.float32) * k.to(tl.float32) * (9.869604401089358 / N / N)
-        e = weights(k, alpha, N, False)
-        m = u * e + v * eigenvalue * tl.where((identity != 0.0) & (k < N), e + 1.0, e)
+        m = weights(k, alpha, N, False)
+        if SLOPED:
+            m = sloped(k, m, identity_share(alpha), u, v, N)
         j = tl.reshape(k * r % (2 * N), [LENGTH * K])
         h += tl.sum(tl.reshape(tl.gather(cos, j, 0), [LENGTH, K]) * m.to(tl.float64), axis=1)
     return h.to(tl.float32)
 
 
 @triton.jit
-def block(h, first_row, first_column, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """A block of ``even`` or ``odd`` out of its table: Toeplitz plus Hankel, (h(p - q) + h(p + q + 1)) / 2. [ROWS, COLUMNS]"""
-    rows = first_row + tl.arange(0, ROWS)[:, None]
-    cols = first_column + tl.arange(0, COLUMNS)[None, :]
-    toeplitz = tl.gather(h, tl.reshape(tl.abs(rows - cols), [ROWS * COLUMNS]), 0)
-    hankel = tl.gather(h, tl.reshape(rows + cols + 1, [ROWS * COLUMNS]), 0)
-    return tl.reshape(0.5 * (toeplitz + hankel), [ROWS, COLUMNS])
+def block(h, first_row, first_column, BLOCK: tl.constexpr):
+    """A block of ``even`` or ``odd`` out of its table: Toeplitz plus Hankel, (h(p - q) + h(p + q + 1)) / 2. [BLOCK, BLOCK]"""
+    rows = first_row + tl.arange(0, BLOCK)[:, None]
+    cols = first_column + tl.arange(0, BLOCK)[None, :]
+    toeplitz = tl.gather(h, tl.reshape(tl.abs(rows - cols), [BLOCK * BLOCK]), 0)
+    hankel = tl.gather(h, tl.reshape(rows + cols + 1, [BLOCK * BLOCK]), 0)
+    return tl.reshape(0.5 * (toeplitz + hankel), [BLOCK, BLOCK])

@@ -113,6 +113,25 @@ def vector_width(dtype: torch.dtype, width: int) -> int:
     return 4 if width % 4 == 0 else 1
 
 
+def strided(tensors: Sequence[Tensor | None], vector: int) -> tuple[list[Any], list[int], bool]:
+    """(each tensor and its four strides, the unit of each one's strides, whether an image reaches over 2^31 elements)"""
+    spare = next(t for t in tensors if t is not None)  # in place of one that is never read
+    arguments: list[Any] = []
+    units = []
+    far = False
+    for t in tensors:
+        if t is None:
+            arguments += [spare, 0, 0, 0, 0]
+            units.append(1)
+            continue
+        strides = strides_of(t, vector)
+        assert strides is not None  # `splits` saw to it
+        arguments += [t, *strides.arguments()]
+        units.append(strides.unit)
+        far |= (t.shape[-2] - 1) * t.stride(-2) + (t.shape[-1] - 1) * t.stride(-1) >= WIDE_FROM
+    return arguments, units, far
+
+
 class Step:
     """The arguments of one blur_noise launch that its two forms share."""
 
@@ -129,20 +148,7 @@ class Step:
     ) -> None:
         self.vector = vector_width(x.dtype, x.shape[-1])
         kind = 0 if not isinstance(noise_sigma, Tensor) and noise_sigma == 0.0 else 1 if noise is None else 2
-        tensors = [x, out, blurred, noise if kind == 2 else None]
-        self.tensor_arguments: list[Any] = []
-        units = []
-        far = False  # one image reaches over 2^31 elements
-        for t in tensors:
-            if t is None:  # never read: any pointer will do
-                self.tensor_arguments += [out, 0, 0, 0, 0]
-                units.append(1)
-                continue
-            strides = strides_of(t, self.vector)
-            assert strides is not None  # `splits` saw to it
-            self.tensor_arguments += [t, *strides.arguments()]
-            units.append(strides.unit)
-            far |= (t.shape[-2] - 1) * t.stride(-2) + (t.shape[-1] - 1) * t.stride(-1) >= WIDE_FROM
+        self.tensor_arguments, units, far = strided([x, out, blurred, noise if kind == 2 else None], self.vector)
         alpha, alpha_n, alpha_tensor = level_argument(blur_sigma)
         beta, beta_n, beta_tensor = level_argument(noise_sigma)
         factor, factor_n, factor_tensor = level_argument(scale)
@@ -158,8 +164,33 @@ class Step:
             "BLURRED": blurred is not None,
             "WIDE": math.prod(x.shape[1:]) >= WIDE_FROM,
             "FAR": far,
-            "X_UNIT": units[0],
-            "OUT_UNIT": units[1],
-            "BLURRED_UNIT": units[2],
-            "NOISE_UNIT": units[3],
+            **dict(zip(("X_UNIT", "OUT_UNIT", "BLURRED_UNIT", "NOISE_UNIT"), units, strict=True)),
+        }
+
+
+class SamplerStep:
+    """The arguments of one sampler_step launch that its two forms share.
+
+    tensors: x, head_b, head_r, slope, out, slope_out. coefficients: 14 floats, or a contiguous tensor ``[N, 14]``.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor | None], coefficients: Sequence[float] | Tensor) -> None:
+        x, head_b, head_r, slope, _, slope_out = tensors
+        assert x is not None
+        head = head_b if head_b is not None else head_r
+        narrow = x if head is None else min(x, head, key=lambda t: t.dtype.itemsize)
+        self.vector = vector_width(narrow.dtype, x.shape[-1])
+        self.tensor_arguments, units, far = strided(tensors, self.vector)
+        if isinstance(coefficients, Tensor):
+            self.coefficients: list[Any] = [coefficients, *[0] * 14]
+        else:
+            self.coefficients = [x, *(level_argument(c)[0] for c in coefficients)]  # x: a pointer that is never read
+        self.flags = {
+            "TABLE": isinstance(coefficients, Tensor),
+            "B": head_b is not None,
+            "R": head_r is not None,
+            "SLOPE": slope is not None,
+            "SLOPE_OUT": slope_out is not None,
+            "FAR": far,
+            **dict(zip(("X_UNIT", "B_UNIT", "R_UNIT", "SLOPE_UNIT", "OUT_UNIT", "SLOPE_OUT_UNIT"), units, strict=True)),
         }

@@ -43,6 +43,12 @@ def mirrored_groups(first, W: tl.constexpr, G: tl.constexpr, V: tl.constexpr):
 
 
 @triton.jit
+def groups_of_side(first, mirrored, W: tl.constexpr, G: tl.constexpr, V: tl.constexpr):
+    """`groups`, or, where ``mirrored`` (a variable) is true, `mirrored_groups`."""
+    return tl.where(mirrored, (W - V) - first, first) + tl.arange(0, G)[None, :, None] * tl.where(mirrored, -V, V)
+
+
+@triton.jit
 def columns(start, V: tl.constexpr):
     """Columns of groups, [1, G, V]."""
     return start + tl.arange(0, V)[None, None, :]
@@ -133,11 +139,14 @@ def image(pointer, n, c, n_stride, c_stride, UNIT: tl.constexpr):
 
 
 @triton.jit
-def load(base, rows, start, row_stride, col_stride, owned, W: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, FAR: tl.constexpr):
-    """Pixels [R, G, V] of an image in float32; 0, or what a byte of 0 stands for, outside of it and of ``owned`` rows."""
+def load(
+    base, rows, start, row_stride, col_stride, owned,
+    W: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, FAR: tl.constexpr, FP64: tl.constexpr = False,
+):  # fmt: skip
+    """Pixels [R, G, V] of an image in float32 or 64; 0, or what a byte of 0 stands for, outside of it and of ``owned`` rows."""
     cols = columns(start, V)
     mask = owned & (cols >= 0) & (cols < W)
-    return pixels(tl.load(base + offsets(rows, cols, row_stride, col_stride, UNIT, FAR), mask=mask, other=0), False)
+    return pixels(tl.load(base + offsets(rows, cols, row_stride, col_stride, UNIT, FAR), mask=mask, other=0), FP64)
 
 
 @triton.jit
