@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled
 from torch.autograd.function import _SingleLevelFunction
@@ -32,7 +33,7 @@ def register(name: str, schema: str, kernel: Callable[..., Any], fake: Callable[
 
     qualified = f"warmops::{name}"
     torch.library.define(qualified, schema, tags=(torch.Tag.pt2_compliant_tag,))
-    torch.library.impl(qualified, "CompositeExplicitAutograd")(torch._disable_dynamo(kernel))
+    torch.library.impl(qualified, "CompositeExplicitAutograd")(_disable_dynamo(kernel))
     torch.library.impl(qualified, "Autograd")(differentiable)
     torch.library.register_fake(qualified)(fake)
     torch.library.register_vmap(qualified, derivatives.vmap)
