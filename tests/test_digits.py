@@ -37,4 +37,4 @@ def test_three_minutes_of_digits(tmp_path: Path) -> None:
                 assert len(classes) >= 8
                 if labels == "all":
                     assert sure >= 0.7
-                    assert (chance.argmax(1) == file["labels"]).mean() >= 0.8
+                    assert (chance.argmax(1) == file["labels"]).mean() >= 0.6  # by chance: 0.1

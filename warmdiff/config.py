@@ -34,7 +34,7 @@ class TrainConfig:
     cache_mb: int = option(2048, "decoded image files are kept in memory up to this many MiB", low=0)
     workers: int = option(0, "processes that read images; worth it for sets larger than the cache", low=0)
     conditional: bool = option(True, "learn classes, where the data has them; samples without a class work too")
-    label_dropout: float = option(0.4, "share of images whose class is hidden, so that samples without a class are learnt", low=0, high=1)
+    label_dropout: float = option(0.3, "share of images whose class is hidden, so that samples without a class are learnt", low=0, high=1)
     augment: float = option(0.0, "probability of each non-leaky augmentation; 0: none at all, not even flips", low=0, high=1)
     # process
     bnr: float = option(0.5, "blur-to-noise ratio alpha / beta, in pixels; 0 is plain noise", low=0)
