@@ -12,8 +12,9 @@ namespace {
 
 struct Loops {
     bool reversed;
+    void barrier() const {}
     template <class F>
-    void each(int outer, int inner, const F& f) const {
+    void loop(int outer, int inner, const F& f) const {
         for (int i = 0; i < outer * inner; ++i) {
             const int k = reversed ? outer * inner - 1 - i : i;
             f(k / inner, k % inner);
@@ -66,10 +67,11 @@ template <class T>
 void run_blocks(const Dct& d, int64_t limit, bool reversed) {
     const Tiles tiles = block_tiles(d, sizeof(T), limit);
     if (tiles.a == 0) throw std::invalid_argument("the transform does not fit in shared memory");
-    const int64_t bytes = block_bytes(d.a.kind, tiles.a, d.b.kind, tiles.b, sizeof(T));
+    const int images = block_images(d, tiles, sizeof(T));
+    const int64_t bytes = block_bytes(d.a.kind, tiles.a, d.b.kind, tiles.b, sizeof(T), images);
     auto memory = shared_memory<T>(bytes);
-    for (int64_t tile = 0; tile < tiles.total; ++tile)
-        block_tile(d, tiles, tile, tile == 0, reinterpret_cast<T*>(memory.data()), Loops{reversed});
+    for (int64_t index = 0; index * images < tiles.total; ++index)
+        block_tile(d, tiles, images, index, index == 0, reinterpret_cast<T*>(memory.data()), Loops{reversed});
     const unsigned char* end = reinterpret_cast<unsigned char*>(memory.data()) + bytes;
     for (int i = 0; i < 16; ++i)
         if (end[i] != 0xFF) throw std::runtime_error("written beyond the shared memory that was asked for");

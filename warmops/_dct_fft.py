@@ -42,13 +42,15 @@ def _quarter_turns(n: int, x: Tensor) -> Tensor:
 def _cosine1(x: Tensor) -> Tensor:
     """The FFT of x and its mirror image without the ends, ``[..., 2 (n - 1)]``; the ends are in it once, the others twice."""
     inner = x[..., 1:-1] / 2
-    return torch.fft.rfft(torch.cat([x[..., :1], inner, x[..., -1:], inner.flip(-1)], dim=-1)).real
+    spectrum: Tensor = torch.fft.rfft(torch.cat([x[..., :1], inner, x[..., -1:], inner.flip(-1)], dim=-1))
+    return spectrum.real
 
 
 def _sine1(x: Tensor) -> Tensor:
     """The FFT of zero, x, zero and minus its mirror image, ``[..., 2 (n + 1)]``."""
     zero = torch.zeros_like(x[..., :1])
-    return torch.fft.rfft(torch.cat([zero, x, zero, -x.flip(-1)], dim=-1)).imag[..., 1:-1] / -2
+    spectrum: Tensor = torch.fft.rfft(torch.cat([zero, x, zero, -x.flip(-1)], dim=-1))
+    return spectrum.imag[..., 1:-1] / -2
 
 
 def _cosine2(x: Tensor) -> Tensor:

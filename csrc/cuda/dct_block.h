@@ -24,9 +24,9 @@ inline int64_t table_bytes(int kind, int n, int64_t bytes) {
     return ((levels.depth > 0 ? 2 * n + 1 : 0) + (leaf_is_codelet(kind, levels.leaf) ? 0 : 4 * quarter(kind, levels.leaf))) * bytes;
 }
 
-// Shared memory of a tile of a x b: two buffers, in each of which the lines of either axis fit, and one axis' tables.
-inline int64_t block_bytes(int kind_a, int a, int kind_b, int b, int64_t bytes) {
-    const int64_t columns = int64_t(a) * odd(b), rows = int64_t(b) * odd(a);
+// Shared memory of so many tiles of a x b: two buffers, in each of which the lines of either axis fit, and one axis' tables.
+inline int64_t block_bytes(int kind_a, int a, int kind_b, int b, int64_t bytes, int images = 1) {
+    const int64_t columns = int64_t(a) * odd(images * b), rows = int64_t(b) * odd(images * a);
     const int64_t tables_a = table_bytes(kind_a, a, bytes), tables_b = table_bytes(kind_b, b, bytes);
     return 2 * (columns > rows ? columns : rows) * bytes + (tables_a > tables_b ? tables_a : tables_b);
 }
@@ -46,6 +46,21 @@ inline Tiles block_tiles(const Dct& d, int64_t bytes, int64_t limit) {
     }
     if (n > kMostPoints || a > kMostPoints || b > kMostPoints || size() > limit) return {0, 0, 0, 0, 0};
     return tiles_of(d, int(a), int(b));
+}
+
+// Small tiles go together in a block.
+inline int block_images(const Dct& d, const Tiles& tiles, int64_t bytes) {
+    int images = 4096 / (tiles.a * tiles.b);
+    images = int(images < tiles.total ? images : tiles.total);
+    while (images > 1 && block_bytes(d.a.kind, tiles.a, d.b.kind, tiles.b, bytes, images) > kComfortable) images /= 2;
+    return images > 1 ? images : 1;
+}
+
+// One step: items that do not depend on each other, then a barrier.
+template <class Exec, class F>
+WARMOPS_HD void each(const Exec& exec, int outer, int inner, const F& f) {
+    exec.loop(outer, inner, f);
+    exec.barrier();
 }
 
 // Halving: all nodes of a depth at once. Item q is pair j of a node.
@@ -134,12 +149,12 @@ WARMOPS_HD void transform_lines(Lines<T>& x, T* tables, bool tables_ready, const
     T *rotations = tables, *turn = tables + (depth > 0 ? 2 * n + 1 : 0);
     const int q = quarter(kind, leaf), turns = leaf_is_codelet(kind, leaf) ? 0 : 4 * q;
     const int entries = tables_ready ? 0 : (depth > 0 ? 2 * n + 1 : 0) + turns;
-    exec.each(entries, 1, [&](int i, int) {
+    each(exec, entries, 1, [&](int i, int) {
         const bool rotation = depth > 0 && i <= 2 * n;
         tables[i] = T(rotation ? table_cosine(i, 2 * n) : table_cosine(int(i - (turn - tables)), q));
     });
     for (int d = 0; d < depth; ++d) {
-        exec.each(n / 2, x.count, [&](int i, int l) {
+        each(exec, n / 2, x.count, [&](int i, int l) {
             const Pair p = pair_of(i, n, d, four);
             if (backwards) join_pair_transposed(x, p, l);
             else split_pair(x, rotations, n, d, p, l);
@@ -147,25 +162,25 @@ WARMOPS_HD void transform_lines(Lines<T>& x, T* tables, bool tables_ready, const
         x.swap();
     }
     if (leaf_is_codelet(kind, leaf)) {
-        exec.each(1 << depth, x.count, [&](int node, int l) {
+        each(exec, 1 << depth, x.count, [&](int node, int l) {
             codelet_leaf(x.from + node * leaf * x.pitch + l, x.pitch, leaf, is_four(unsigned(node), depth, four), backwards);
         });
     } else {
         const bool folded = leaf_is_folded(kind, leaf);
         if (folded && !backwards) {
-            exec.each((leaf + 1) / 2 << depth, x.count, [&](int i, int l) { fold_item(x, i, leaf, depth, four, false, l); });
+            each(exec, (leaf + 1) / 2 << depth, x.count, [&](int i, int l) { fold_item(x, i, leaf, depth, four, false, l); });
             x.swap();
         }
         const int groups = leaf_groups(leaf) << depth;
-        exec.each(groups, (x.count + kLeafLines - 1) / kLeafLines, [&](int i, int l) { leaf_products(x, turn, kind, i, leaf, depth, l); });
+        each(exec, groups, (x.count + kLeafLines - 1) / kLeafLines, [&](int i, int l) { leaf_products(x, turn, kind, i, leaf, depth, l); });
         x.swap();
         if (folded && backwards) {
-            exec.each((leaf + 1) / 2 << depth, x.count, [&](int i, int l) { fold_item(x, i, leaf, depth, four, true, l); });
+            each(exec, (leaf + 1) / 2 << depth, x.count, [&](int i, int l) { fold_item(x, i, leaf, depth, four, true, l); });
             x.swap();
         }
     }
     for (int d = depth - 1; d >= 0; --d) {
-        exec.each(n / 2, x.count, [&](int i, int l) {
+        each(exec, n / 2, x.count, [&](int i, int l) {
             const Pair p = pair_of(i, n, d, four);
             if (backwards) split_pair_transposed(x, rotations, n, d, p, l);
             else join_pair(x, p, l);
@@ -191,49 +206,55 @@ WARMOPS_HD T output_factor(const DctAxis& axis, int n, int i) {
     return (special ? T(axis.ends_out) : T(1)) * ((axis.kind == 6 || axis.kind == 7) && (i & 1) ? T(-1) : T(1));
 }
 
-// The whole tile: read, transformed along a, then along b, written. A block's later tiles of one axis find its tables ready.
+// Tiles side by side: read, transformed along a, then along b, written. Tables of one axis are ready but for the first time.
 template <class T, class Exec>
-WARMOPS_HD void block_tile(const Dct& d, const Tiles& tiles, int64_t index, bool first, T* shared, const Exec& exec) {
-    const Spot s = spot_of(d, tiles, index);
-    const int a = tiles.a, b = tiles.b, pa = odd(a), pb = odd(b), buffer = a * pb > b * pa ? a * pb : b * pa;
+WARMOPS_HD void block_tile(const Dct& d, const Tiles& tiles, int images, int64_t index, bool first, T* shared, const Exec& exec) {
+    const int a = tiles.a, b = tiles.b, pa = odd(images * a), pb = odd(images * b), buffer = a * pb > b * pa ? a * pb : b * pa;
     const bool columns = d.a.kind != kNone, rows = d.b.kind != kNone;
+    const int here = at_most(tiles.total - index * images, images);
     T* tables = shared + 2 * buffer;
-    Lines<T> x{shared, shared + buffer, columns ? pb : pa, columns ? s.b_out : s.a_out};
+    Lines<T> x{shared, shared + buffer, columns ? pb : pa, images * (columns ? b : a)};
 
-    with_stored<T>(d.x_dtype, [&](auto stored) {
-        using S = decltype(stored);
-        const S* in = static_cast<const S*>(d.x) + s.x;
-        exec.each(columns ? a : s.a_out, rows ? b : s.b_out, [&](int i, int j) {
-            T v = T(0);
-            if (i < s.a_in && j < s.b_in) v = widened(in[i * d.a.x_stride + j * d.b.x_stride]);
-            v *= input_factor<T>(d.a, a, i) * input_factor<T>(d.b, b, j);
-            const int r = input_place(d.a, a, i), c = input_place(d.b, b, j);
-            x.from[columns ? r * pb + c : c * pa + r] = v;
+    for (int p = 0; p < here; ++p) {
+        const Spot s = spot_of(d, tiles, index * images + p);
+        with_stored<T>(d.x_dtype, [&](auto stored) {
+            using S = decltype(stored);
+            const S* in = static_cast<const S*>(d.x) + s.x;
+            exec.loop(columns ? a : s.a_out, rows ? b : s.b_out, [&](int i, int j) {
+                T v = T(0);
+                if (i < s.a_in && j < s.b_in) v = widened(in[i * d.a.x_stride + j * d.b.x_stride]);
+                v *= input_factor<T>(d.a, a, i) * input_factor<T>(d.b, b, j);
+                const int r = input_place(d.a, a, i), c = input_place(d.b, b, j);
+                x.from[columns ? r * pb + p * b + c : c * pa + p * a + r] = v;
+            });
         });
-    });
-    if (columns) {
-        x.count = rows ? b : s.b_out;
-        transform_lines(x, tables, !first && !rows, d.a, a, exec);
     }
+    exec.barrier();
+    if (columns) transform_lines(x, tables, !first && !rows, d.a, a, exec);
     if (rows) {
         if (columns) {
-            exec.each(a, b, [&](int r, int c) { x.to[c * pa + r] = x.from[r * pb + c]; });
+            for (int p = 0; p < here; ++p) exec.loop(a, b, [&](int r, int c) { x.to[c * pa + p * a + r] = x.from[r * pb + p * b + c]; });
+            exec.barrier();
             x.swap();
         }
         x.pitch = pa;
-        x.count = columns ? a : s.a_out;
+        x.count = images * a;
         transform_lines(x, tables, !first && !columns, d.b, b, exec);
     }
     const T scale = T(d.a.scale * d.b.scale);
-    with_stored<T>(d.out_dtype, [&](auto stored) {
-        using S = decltype(stored);
-        S* out = static_cast<S*>(d.out) + s.out;
-        exec.each(s.a_out, s.b_out, [&](int i, int j) {
-            const int r = output_place(d.a, a, i), c = output_place(d.b, b, j);
-            const T v = x.from[rows ? c * pa + r : r * pb + c] * (scale * output_factor<T>(d.a, a, i) * output_factor<T>(d.b, b, j));
-            round_to(v, out[i * d.a.out_stride + j * d.b.out_stride]);
+    for (int p = 0; p < here; ++p) {
+        const Spot s = spot_of(d, tiles, index * images + p);
+        with_stored<T>(d.out_dtype, [&](auto stored) {
+            using S = decltype(stored);
+            S* out = static_cast<S*>(d.out) + s.out;
+            exec.loop(s.a_out, s.b_out, [&](int i, int j) {
+                const int r = output_place(d.a, a, i), c = output_place(d.b, b, j);
+                const T v = x.from[rows ? c * pa + p * a + r : r * pb + p * b + c];
+                round_to(v * (scale * output_factor<T>(d.a, a, i) * output_factor<T>(d.b, b, j)), out[i * d.a.out_stride + j * d.b.out_stride]);
+            });
         });
-    });
+    }
+    exec.barrier();
 }
 
 }  // namespace cuda
