@@ -186,9 +186,9 @@ class SamplerStep {
     }
 
     struct Scratch {
-        Buffer<T> strip, result, transform, rows;
+        Buffer<T> strip, result, transform, rows, zeros;
         explicit Scratch(const SamplerStep& s)
-            : strip(s.longest() * L), result(s.longest() * L), transform(StripDct<T>::kScratch * s.longest() * L), rows(6 * s.row()) {}
+            : strip(s.longest() * L), result(s.longest() * L), transform(StripDct<T>::kScratch * s.longest() * L), rows(6 * s.row()), zeros(s.row()) {}
     };
     int64_t longest() const { return height > width ? height : width; }
     int64_t row() const { return round_up(width, L) + L; }
@@ -210,52 +210,79 @@ class SamplerStep {
     void run_phase(int phase, Scratch& s, const StepFilter<T>& filter, T* images, const Group& g, bool filtered, int64_t rank,
                    int64_t size) const {
         switch (phase) {
-            case kCombine: return each_row(g, rank, size, [&](int64_t c, int64_t r) { combine(s, images + r * ld + c * width, g, c, r); });
+            case kCombine: 
+                return each_row(g, rank, size, [&](const StepCoefficients& k, const Origin& at, int64_t c, int64_t r) {
+                    combine(s, k, images + r * ld + c * width, at, r);
+                });
             case kDown: return each_strip(g, rank, size, [&](int64_t column) { down->dct2(images + column, ld, images + column, ld, s.transform.data); });
             case kAlong: return along_rows(s, filter, images, g, rank, size);
             case kUp:
                 return each_strip(g, rank, size, [&](int64_t column) { down->dct3_in_place(images + column, ld, s.result.data, s.transform.data); });
-            default: return each_row(g, rank, size, [&](int64_t c, int64_t r) { finish(s, filter, images + r * ld + c * width, g, c, r, filtered); });
+            default:
+                return each_row(g, rank, size, [&](const StepCoefficients& k, const Origin& at, int64_t c, int64_t r) {
+                    finish(s, k, filter, images + r * ld + c * width, at, r, filtered);
+                });
         }
+    }
+
+    // Where an image begins in each tensor.
+    struct Origin {
+        int64_t x, head_b, head_r, slope, out, slope_out;
+    };
+    int64_t origin(const View& view, const Group& g, int64_t c) const {
+        return view.data ? offset_of(g.sample * channels + g.first + c, a.sizes, view.stride, 0, a.dims - 2) : 0;
     }
 
     template <class Body>
     void each_row(const Group& g, int64_t rank, int64_t size, const Body& body) const {
-        for (int64_t c = 0; c < g.count; ++c)
-            for (int64_t r = rank; r < height; r += size) body(c, r);
+        const StepCoefficients k = coefficients(g.sample);
+        for (int64_t c = 0; c < g.count; ++c) {
+            const Origin at = {origin(a.x, g, c),     origin(a.head_b, g, c), origin(a.head_r, g, c),
+                               origin(a.slope, g, c), origin(a.out, g, c),    origin(a.slope_out, g, c)};
+            for (int64_t r = rank; r < height; r += size) body(k, at, c, r);
+        }
     }
     template <class Body>
     void each_strip(const Group& g, int64_t rank, int64_t size, const Body& body) const {
         for (int64_t column = rank * L; column < g.count * width; column += size * L) body(column);
     }
 
-    const T* row_at(const View& view, const Group& g, int64_t c, int64_t r, T* buffer) const {
+    const T* row_at(const View& view, int64_t from, int64_t r, T* buffer) const {
         if (!view.data) return nullptr;
-        return row_of(view, offset(view, g, c, r), view.stride[a.dims - 1], width, buffer);
+        return row_of(view, from + r * view.stride[a.dims - 2], view.stride[a.dims - 1], width, buffer);
     }
-    int64_t offset(const View& view, const Group& g, int64_t c, int64_t r) const {
-        return offset_of(g.sample * channels + g.first + c, a.sizes, view.stride, 0, a.dims - 2) + r * view.stride[a.dims - 2];
+    // Where a row is to be written: in the tensor if that is how T lies there, else in buffer.
+    T* target(const View& view, int64_t from, int64_t r, T* buffer) const {
+        const bool direct = view.stride[a.dims - 1] == 1 && view.dtype == (sizeof(T) == 8 ? kFloat64 : kFloat32);
+        return direct ? static_cast<T*>(view.data) + from + r * view.stride[a.dims - 2] : buffer;
     }
-
-    // Rows may end where the tensor ends.
-    V<T> at(const T* row, int64_t j) const { return width - j >= L ? load(row + j) : load_first(row + j, width - j); }
+    // out[j] = sum of factor[i] * row[i][j]. Rows may end where the tensor ends. An absent row is nullptr.
+    template <int N>
+    void combine_rows(Scratch& s, const double (&factor)[N], const T* (&row)[N], T* out) const {
+        V<T> f[N];
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) {
+            f[i] = set1(row[i] ? T(factor[i]) : T(0));
+            if (!row[i]) row[i] = s.zeros.data;
+        }
+        int64_t j = 0;
+        for (; j + L <= width; j += L) {
+            V<T> v = f[0] * load(row[0] + j);
+#pragma GCC unroll 8
+            for (int i = 1; i < N; ++i) v = fma(f[i], load(row[i] + j), v);
+            store(out + j, v);
+        }
+        if (j == width) return;
+        V<T> v = f[0] * load_first(row[0] + j, width - j);
+        for (int i = 1; i < N; ++i) v = fma(f[i], load_first(row[i] + j, width - j), v);
+        store_first(out + j, width - j, v);
+    }
 
     // x0 of one row.
-    void combine(Scratch& s, T* to, const Group& g, int64_t c, int64_t r) const {
-        const StepCoefficients k = coefficients(g.sample);
-        const T* x = row_at(a.x, g, c, r, s.rows.data);
-        const T *b = row_at(a.head_b, g, c, r, s.rows.data + row()), *d = row_at(a.head_r, g, c, r, s.rows.data + 2 * row());
-        const V<T> skip = set1(T(k.skip)), out_b = set1(T(k.out_b)), out_r = set1(T(k.out_r));
-        for (int64_t j = 0; j < width; j += L) {
-            V<T> v = skip * at(x, j);
-            if (b) v = fma(out_b, at(b, j), v);
-            if (d) v = fma(out_r, at(d, j), v);
-            if (width - j >= L) {
-                store(to + j, v);
-            } else {
-                store_first(to + j, width - j, v);
-            }
-        }
+    void combine(Scratch& s, const StepCoefficients& k, T* to, const Origin& from, int64_t r) const {
+        const T* rows[] = {row_at(a.x, from.x, r, s.rows.data), row_at(a.head_b, from.head_b, r, s.rows.data + row()),
+                           row_at(a.head_r, from.head_r, r, s.rows.data + 2 * row())};
+        combine_rows(s, {k.skip, k.out_b, k.out_r}, rows, to);
     }
 
     void along_rows(Scratch& s, const StepFilter<T>& filter, T* images, const Group& g, int64_t rank, int64_t size) const {
@@ -278,32 +305,25 @@ class SamplerStep {
     }
 
     // out and slope_out of one row from y - constant * x0 in z.
-    void finish(Scratch& s, const StepFilter<T>& filter, const T* z, const Group& g, int64_t c, int64_t r, bool filtered) const {
-        const StepCoefficients k = coefficients(g.sample);
+    void finish(Scratch& s, const StepCoefficients& k, const StepFilter<T>& filter, const T* z, const Origin& from, int64_t r,
+                bool filtered) const {
         const double constant = filtered ? filter.constant : k.k0 + k.k1 + k.k2;
-        const T* x = row_at(a.x, g, c, r, s.rows.data);
         const bool heads = constant != 0.0;
-        const T* b = heads ? row_at(a.head_b, g, c, r, s.rows.data + row()) : nullptr;
-        const T* d = heads ? row_at(a.head_r, g, c, r, s.rows.data + 2 * row()) : nullptr;
-        const T* slope = row_at(a.slope, g, c, r, s.rows.data + 3 * row());
-        T *out = s.rows.data + 4 * row(), *slope_out = s.rows.data + 5 * row();
-        const V<T> of_x = set1(T(constant * k.skip)), of_b = set1(T(constant * k.out_b)), of_d = set1(T(constant * k.out_r));
-        const V<T> va = set1(T(k.a)), vb = set1(T(k.b)), vg = set1(T(k.g)), vp = set1(T(k.p)), vq = set1(T(k.q));
-        for (int64_t j = 0; j < width; j += L) {
-            const V<T> state = at(x, j);
-            V<T> y = filtered ? load(z + j) : V<T>{};
-            if (heads) {
-                y = fma(of_x, state, y);
-                if (b) y = fma(of_b, at(b, j), y);
-                if (d) y = fma(of_d, at(d, j), y);
-            }
-            V<T> next = fma(va, state, vb * y);
-            if (slope) next = fma(vg, at(slope, j), next);
-            store(out + j, next);
-            if (a.slope_out.data) store(slope_out + j, fma(vp, state, vq * y));
-        }
-        write_row(out, a.out, offset(a.out, g, c, r), a.out.stride[a.dims - 1], width);
-        if (a.slope_out.data) write_row(slope_out, a.slope_out, offset(a.slope_out, g, c, r), a.slope_out.stride[a.dims - 1], width);
+        const T* x = row_at(a.x, from.x, r, s.rows.data);
+        const T* b = heads ? row_at(a.head_b, from.head_b, r, s.rows.data + row()) : nullptr;
+        const T* d = heads ? row_at(a.head_r, from.head_r, r, s.rows.data + 2 * row()) : nullptr;
+        const T* slope = row_at(a.slope, from.slope, r, s.rows.data + 3 * row());
+        T *const out_buffer = s.rows.data + 4 * row(), *const slope_buffer = s.rows.data + 5 * row();
+        T* const out = target(a.out, from.out, r, out_buffer);
+        T* const slope_out = a.slope_out.data ? target(a.slope_out, from.slope_out, r, slope_buffer) : nullptr;
+        const T* rows[] = {x, filtered ? z : nullptr, b, d, slope};
+        const double bc = k.b * constant, qc = k.q * constant;
+        combine_rows(s, {k.a + bc * k.skip, k.b, bc * k.out_b, bc * k.out_r, k.g}, rows, out);
+        if (slope_out) combine_rows(s, {k.p + qc * k.skip, k.q, qc * k.out_b, qc * k.out_r, 0.0}, rows, slope_out);
+        const int64_t d_row = a.dims - 2;
+        if (out == out_buffer) write_row(out, a.out, from.out + r * a.out.stride[d_row], a.out.stride[d_row + 1], width);
+        if (slope_out == slope_buffer)
+            write_row(slope_out, a.slope_out, from.slope_out + r * a.slope_out.stride[d_row], a.slope_out.stride[d_row + 1], width);
     }
 };
 
