@@ -190,21 +190,30 @@ WARMOPS_HD void transform_lines(Lines<T>& x, T* tables, bool tables_ready, const
 }
 
 // A sine transform is a cosine transform of reversed or alternating input, as in dct_tile.h; I is its own. Where the kernel
-// takes or gives element i, and its factor.
+// takes or gives element i, whether ends_in or ends_out multiplies it, and its sign.
 WARMOPS_HD int input_place(const DctAxis& axis, int n, int i) { return axis.kind == 6 || axis.kind == 7 ? n - 1 - i : i; }
 WARMOPS_HD int output_place(const DctAxis& axis, int n, int i) { return axis.kind == 5 ? n - 1 - i : i; }
-template <class T>
-WARMOPS_HD T input_factor(const DctAxis& axis, int n, int i) {
+WARMOPS_HD bool special_input(const DctAxis& axis, int n, int i) {
     const bool first = i == 0, last = i == n - 1;
-    const bool special = axis.kind == 0 ? first || last : axis.kind == 2 ? first : axis.kind == 6 && last;
-    return (special ? T(axis.ends_in) : T(1)) * (axis.kind == 5 && (i & 1) ? T(-1) : T(1));
+    return axis.kind == 0 ? first || last : axis.kind == 2 ? first : axis.kind == 6 && last;
 }
-template <class T>
-WARMOPS_HD T output_factor(const DctAxis& axis, int n, int i) {
+WARMOPS_HD bool special_output(const DctAxis& axis, int n, int i) {
     const bool first = i == 0, last = i == n - 1;
-    const bool special = axis.kind == 0 ? first || last : axis.kind == 1 ? first : axis.kind == 5 && last;
-    return (special ? T(axis.ends_out) : T(1)) * ((axis.kind == 6 || axis.kind == 7) && (i & 1) ? T(-1) : T(1));
+    return axis.kind == 0 ? first || last : axis.kind == 1 ? first : axis.kind == 5 && last;
 }
+WARMOPS_HD bool negative_input(const DctAxis& axis, int i) { return axis.kind == 5 && (i & 1); }
+WARMOPS_HD bool negative_output(const DctAxis& axis, int i) { return (axis.kind == 6 || axis.kind == 7) && (i & 1); }
+
+// The factor of an element that is special in neither, one or both axes: each product rounded once.
+template <class T>
+struct Factors {
+    T neither, in_a, in_b, both;
+    WARMOPS_METHOD Factors(double scale, double a, double b) : neither(T(scale)), in_a(T(scale * a)), in_b(T(scale * b)), both(T(scale * a * b)) {}
+    WARMOPS_METHOD T of(bool special_a, bool special_b, bool negative) const {
+        const T factor = special_a ? (special_b ? both : in_a) : special_b ? in_b : neither;
+        return negative ? -factor : factor;
+    }
+};
 
 // Tiles side by side: read, transformed along a, then along b, written. Tables of one axis are ready but for the first time.
 template <class T, class Exec>
@@ -215,6 +224,7 @@ WARMOPS_HD void block_tile(const Dct& d, const Tiles& tiles, int images, int64_t
     T* tables = shared + 2 * buffer;
     Lines<T> x{shared, shared + buffer, columns ? pb : pa, images * (columns ? b : a)};
 
+    const Factors<T> before(1.0, d.a.ends_in, d.b.ends_in);
     for (int p = 0; p < here; ++p) {
         const Spot s = spot_of(d, tiles, index * images + p);
         with_stored<T>(d.x_dtype, [&](auto stored) {
@@ -223,7 +233,7 @@ WARMOPS_HD void block_tile(const Dct& d, const Tiles& tiles, int images, int64_t
             exec.loop(columns ? a : s.a_out, rows ? b : s.b_out, [&](int i, int j) {
                 T v = T(0);
                 if (i < s.a_in && j < s.b_in) v = widened(in[i * d.a.x_stride + j * d.b.x_stride]);
-                v *= input_factor<T>(d.a, a, i) * input_factor<T>(d.b, b, j);
+                v *= before.of(special_input(d.a, a, i), special_input(d.b, b, j), negative_input(d.a, i) != negative_input(d.b, j));
                 const int r = input_place(d.a, a, i), c = input_place(d.b, b, j);
                 x.from[columns ? r * pb + p * b + c : c * pa + p * a + r] = v;
             });
@@ -241,7 +251,7 @@ WARMOPS_HD void block_tile(const Dct& d, const Tiles& tiles, int images, int64_t
         x.count = images * a;
         transform_lines(x, tables, !first && !columns, d.b, b, exec);
     }
-    const T scale = T(d.a.scale * d.b.scale);
+    const Factors<T> after(d.a.scale * d.b.scale, d.a.ends_out, d.b.ends_out);
     for (int p = 0; p < here; ++p) {
         const Spot s = spot_of(d, tiles, index * images + p);
         with_stored<T>(d.out_dtype, [&](auto stored) {
@@ -250,7 +260,8 @@ WARMOPS_HD void block_tile(const Dct& d, const Tiles& tiles, int images, int64_t
             exec.loop(s.a_out, s.b_out, [&](int i, int j) {
                 const int r = output_place(d.a, a, i), c = output_place(d.b, b, j);
                 const T v = x.from[rows ? c * pa + p * a + r : r * pb + p * b + c];
-                round_to(v * (scale * output_factor<T>(d.a, a, i) * output_factor<T>(d.b, b, j)), out[i * d.a.out_stride + j * d.b.out_stride]);
+                const T factor = after.of(special_output(d.a, a, i), special_output(d.b, b, j), negative_output(d.a, i) != negative_output(d.b, j));
+                round_to(v * factor, out[i * d.a.out_stride + j * d.b.out_stride]);
             });
         });
     }

@@ -181,10 +181,12 @@ WARMOPS_HD void tile_store(const Dct& d, const Tiles& tiles, const TileAccess& a
         if (access.pieces_out) {
             const int i = t % kPieces;
 #pragma unroll
-            for (int r = t / kPieces; r < N; r += kRows)
+            for (int k = 0; k < kPieces; ++k) {
+                const int r = k * kRows + t / kPieces;
                 if (r < s.a_out)
                     reinterpret_cast<Chunk<S>*>(out + r * d.a.out_stride)[i] =
                         reinterpret_cast<const Chunk<S>*>(from + r * Layout::kPitch)[Layout::piece(r, i)];
+            }
         } else if (t < s.b_out) {
             const int i = t / kPiece;
 #pragma unroll 4
