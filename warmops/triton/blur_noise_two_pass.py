@@ -188,7 +188,7 @@ def _table(n: int, x: Tensor, alpha: Tensor | int, alpha_n: int, is_tensor: bool
     programs = table.shape[0] * 2 * -(-length // TABLE_BLOCK)
     table_kernel[(programs,)](
         table, alpha, alpha_n, N=n, LENGTH=length, ALPHA_TENSOR=is_tensor, BLOCK=TABLE_BLOCK,
-        num_warps=4, num_stages=1, enable_fp_fusion=False,
+        num_warps=4, num_stages=1, maxnreg=255, enable_fp_fusion=False,
     )  # fmt: skip
     return table
 

@@ -40,7 +40,7 @@ def padded_half(n: int, block: int) -> int:
 
 
 def config(H: int, W: int, dtype: torch.dtype) -> Config:
-    """The configuration for images of H x W of ``dtype`` (that of x), the same for every chip.
+    """The configuration of blur_noise for images of H x W of ``dtype`` (that of x), the same for every chip.
 
     Each fused one compiles without spilling registers for compute capabilities 8.0, 9.0 and 10.0.
     """
@@ -48,10 +48,17 @@ def config(H: int, W: int, dtype: torch.dtype) -> Config:
         return Config(False, 4, 1, "ieee", block_rows=16, block_columns=16, block_inner=16)
     if max(H, W) > FUSED_SIDE:
         return Config(False, 4, 1, "tf32x3", block_rows=32, block_columns=32, block_inner=32)
-    block = 16 if max(H, W) <= 32 else 32  # 16 is the smallest side of a matrix product
-    num_warps = 2 if block == 16 else 8
     # The limit is the hardware's own; without it the compiler may settle for 128 registers and spill a few.
-    max_registers = None if block == 16 and W % 4 == 0 else 255
+    return _fused(H, W, 16 if max(H, W) <= 32 else 32, None if max(H, W) <= 32 and W % 4 == 0 else 255)
+
+
+def step_config(H: int, W: int, dtype: torch.dtype) -> Config:
+    """The configuration of sampler_step, which holds more in registers: small blocks go further."""
+    chosen = config(H, W, dtype)
+    return _fused(H, W, 16 if max(H, W) <= 64 else 32, 255) if chosen.fused else chosen
+
+
+def _fused(H: int, W: int, block: int, max_registers: int | None) -> Config:
     panels = -(-((W + 1) // 2) // block)
-    p_h, p_w = padded_half(H, block), padded_half(W, block)
-    return Config(True, num_warps, 1, "tf32x3", block, p_h, p_w, panels, max_registers)
+    num_warps = {16: 2, 32: 8}[block]  # 16 is the smallest side of a matrix product
+    return Config(True, num_warps, 1, "tf32x3", block, padded_half(H, block), padded_half(W, block), panels, max_registers)

@@ -177,9 +177,7 @@ class SamplerStep:
     def __init__(self, tensors: Sequence[Tensor | None], coefficients: Sequence[float] | Tensor) -> None:
         x, head_b, head_r, slope, _, slope_out = tensors
         assert x is not None
-        head = head_b if head_b is not None else head_r
-        narrow = x if head is None else min(x, head, key=lambda t: t.dtype.itemsize)
-        self.vector = vector_width(narrow.dtype, x.shape[-1])
+        self.vector = vector_width(x.dtype, x.shape[-1])
         self.tensor_arguments, units, far = strided(tensors, self.vector)
         if isinstance(coefficients, Tensor):
             self.coefficients: list[Any] = [coefficients, *[0] * 14]

@@ -2,8 +2,8 @@
 
 A program owns one block of rows of a panel. It transforms it, as in blur_noise.py, by one separable term after the other
 (see sampler_terms.py) and adds them up; a term whose factors are zero costs nothing. The clean image x0 is put together
-from the state and the network's heads wherever it is read. Where there are two blocks (65 to 128 rows) both programs of a
-panel transform the rows of both: the sums of two do not fit in registers.
+from the state and the network's heads wherever it is read. Where there are two blocks, both programs of a panel transform the
+rows of both: the sums of two do not fit in registers.
 Sources: Hsueh et al., Warm Diffusion, ICLR 2025; Karras et al., EDM, NeurIPS 2022 (the steps); the form is ours.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from warmops.triton import folded, launch, panel, tile
 from warmops.triton import sampler_terms as terms_of
-from warmops.triton.config import config
+from warmops.triton.config import step_config
 from warmops.triton.sampler_step_two_pass import launch_two_pass
 
 
@@ -98,11 +98,11 @@ def sampler_step_kernel(
     H: tl.constexpr, W: tl.constexpr, P_H: tl.constexpr, P_W: tl.constexpr, V: tl.constexpr,
     BLOCK: tl.constexpr, PANELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """terms: 3; blocks: P_H / BLOCK. Were they constants, the compiler would see through ``zero`` and ``nought`` below."""
+    """terms: 3; blocks: P_H // BLOCK. Were they constants, the compiler would see through ``zero`` and ``nought`` below."""
     G: tl.constexpr = BLOCK // V
     program = tl.program_id(0)
     first_column = program % PANELS * BLOCK
-    block = program // PANELS % blocks
+    block = program // PANELS % (P_H // BLOCK)
     n = (program // (PANELS * blocks) // channels).to(tl.int64)
     c = (program // (PANELS * blocks) % channels).to(tl.int64)
     skip, out_b = terms_of.coefficient(table, c0, n, 0, TABLE), terms_of.coefficient(table, c1, n, 1, TABLE)
@@ -134,7 +134,7 @@ def sampler_step_kernel(
             w_odd = folded.table(cosines, alpha, 1, W, 2 * P_W, w_u, w_v, zero, True)
             left0 = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
             right0, left1, right1 = left0, left0, left0
-            for inner in range(blocks):
+            for inner in range(blocks if P_H > BLOCK else 1):
                 nought = zero + (inner >> 2)
                 left1, right1 = _rows_pass(
                     n, c, skip, out_b, out_r, x, x_n, x_c, x_h, x_w, X_UNIT,
@@ -145,7 +145,7 @@ def sampler_step_kernel(
             for side in range(2):
                 s0, s1 = tl.where(side == 1, right0, left0), tl.where(side == 1, right1, left1)
                 y = h_u * identity * tl.where(block == 1, s1, s0)
-                for inner in range(blocks):
+                for inner in range(blocks if P_H > BLOCK else 1):
                     nought = zero + (inner >> 2)
                     s = tl.where(inner == 1, s1, s0)
                     y += panel.columns_product(s, h_even, h_odd, block + nought, inner, H, BLOCK, PRECISION)
@@ -191,7 +191,7 @@ def sampler_step(
     coefficients becomes NaN.
     """
     H, W = x.shape[-2:]
-    chosen = config(H, W, x.dtype)
+    chosen = step_config(H, W, x.dtype)
     with launch.on(x.device):
         for _, views in launch.splits([x, head_b, head_r, slope, out, slope_out]):
             x_ = views[0]

@@ -236,7 +236,7 @@ def _table(n: int, along_w: bool, x: Tensor, step: launch.SamplerStep, dtype: to
     terms_table_kernel[(programs,)](
         out, step.coefficients[0], *step.coefficients[5:10],
         N=n, LENGTH=length, ALONG_W=along_w, TABLE=step.flags["TABLE"], BLOCK=two_pass.TABLE_BLOCK,
-        num_warps=4, num_stages=1, enable_fp_fusion=False,
+        num_warps=4, num_stages=1, maxnreg=255, enable_fp_fusion=False,
     )  # fmt: skip
     return out
 
