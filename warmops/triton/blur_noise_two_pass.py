@@ -35,9 +35,9 @@ def table_kernel(
     n = (program // (2 * blocks)).to(tl.int64)
     level = folded.checked_level(tile.level(alpha, alpha_n, n, ALPHA_TENSOR))
     h = tl.zeros([BLOCK], tl.float64)
-    for first in range(0, N, 2 * BLOCK):
-        k = first + 2 * tl.arange(0, BLOCK)[None, :] + parity  # [1, BLOCK]
-        terms = folded.cosine(2 * k * r[:, None], N, True) * folded.weights(k, level, N, True)  # [BLOCK, BLOCK]
+    for first in range(0, N, 32):
+        k = first + 2 * tl.arange(0, 16)[None, :] + parity  # [1, 16]
+        terms = folded.cosine(2 * k * r[:, None], N, True) * folded.weights(k, level, N, True)  # [BLOCK, 16]
         h += tl.sum(terms, axis=1)
     target = table + (2 * n + parity) * LENGTH + r
     tl.store(target, h.to(table.dtype.element_ty), mask=r < LENGTH)

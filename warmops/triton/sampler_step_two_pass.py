@@ -46,8 +46,8 @@ def terms_table_kernel(
         else:
             u, v = terms_of.factors_along_h(term, k1, k2, k3)
         h = tl.zeros([BLOCK], tl.float64)
-        for first in range(0, N, 2 * BLOCK):
-            k = first + 2 * tl.arange(0, BLOCK)[None, :] + parity  # [1, BLOCK]
+        for first in range(0, N, 32):
+            k = first + 2 * tl.arange(0, 16)[None, :] + parity  # [1, 16]
             m = folded.sloped(k, folded.weights(k, alpha, N, True), folded.identity_share(alpha), u, v, N)
             h += tl.sum(folded.cosine(2 * k * r[:, None], N, True) * m, axis=1)
         target = out + ((n * _TERMS + term) * 2 + parity) * LENGTH + r
