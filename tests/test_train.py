@@ -393,14 +393,15 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
 @pytest.mark.cpu_only
 def test_memory_of_the_tiny_preset(tmp_path: Path) -> None:
     code = (
-        "import resource, warmdiff; from pathlib import Path\n"
+        "import re, warmdiff; from pathlib import Path\n"
         f"c = warmdiff.TrainConfig(out={str(tmp_path)!r}, images=128 * 4, preview_every=256)\n"
         "for s in warmdiff.train(c): pass\n"
-        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        # Not ru_maxrss: across vfork and exec it keeps the peak of the process that started this one.
+        "print('peak', re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) < 1000
+    assert int(done.stdout.split()[-1]) < 1e6  # kB
 
 
 def test_order_of_data_is_not_that_of_labels_alone() -> None:
