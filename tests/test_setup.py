@@ -121,17 +121,25 @@ def test_architectures_are_checked(project: Path, architectures: str, message: s
     assert run.returncode != 0 and "TORCH_CUDA_ARCH_LIST" in run.stderr and message in run.stderr, run.stderr
 
 
-def test_architectures_reach_nvcc(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "wants"),
+    [
+        ("8.0;9.0+PTX", [("compute_80", "sm_80"), ("compute_90", "sm_90"), ("compute_90", "compute_90")]),
+        ("", [("compute_80", "[sm_80,sm_90,sm_100,compute_80]")]),
+    ],
+    ids=["asked", "default"],
+)
+def test_architectures_reach_nvcc(project: Path, asked: str, wants: list[tuple[str, str]]) -> None:
+    """What is asked for is compiled for itself, the default all at once."""
     compiler()
     if not (shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")):
         pytest.skip("nvcc is not installed")
     (project / "csrc/cuda").mkdir()
     (project / "csrc/cuda/empty.cu").write_text("__global__ void kernel(float* p) { *p = 1.0f; }\n")
-    run = build(project, WARMOPS_CUDA="1", TORCH_CUDA_ARCH_LIST="8.0;9.0+PTX")
+    run = build(project, WARMOPS_CUDA="1", TORCH_CUDA_ARCH_LIST=asked)
     assert run.returncode == 0, run.stderr
     (ninja,) = project.glob("build/*/build.ninja")
-    found = re.findall(r"arch=(compute_\d+),code=(\w+)", ninja.read_text())
-    assert found == [("compute_80", "sm_80"), ("compute_90", "sm_90"), ("compute_90", "compute_90")]
+    assert re.findall(r"arch=(compute_\d+),code=(\w+|\[[\w,]+\])", ninja.read_text()) == wants
     (module,) = built(project)
     linked = subprocess.run(["ldd", str(module)], capture_output=True, text=True, check=True).stdout
     assert "libcuda" not in linked, linked
