@@ -171,6 +171,10 @@ WARMOPS_HD void transform_lines(Lines<T>& x, T* tables, bool tables_ready, const
             each(exec, (leaf + 1) / 2 << depth, x.count, [&](int i, int l) { fold_item(x, i, leaf, depth, four, false, l); });
             x.swap();
         }
+        exec.loop(1 << depth, x.count, [&](int node, int l) {
+            if (leaf_sums_first(kind, is_four(unsigned(node), depth, four)))
+                x.put(node * leaf, l, sum_in_pairs(x.from + node * leaf * x.pitch + l, x.pitch, folded ? (leaf + 1) / 2 : leaf));
+        });
         const int groups = leaf_groups(leaf) << depth;
         each(exec, groups, (x.count + kLeafLines - 1) / kLeafLines, [&](int i, int l) { leaf_products(x, turn, kind, i, leaf, depth, l); });
         x.swap();

@@ -40,6 +40,10 @@ WARMOPS_HD int quarter(int kind, int leaf) { return kind == 0 ? leaf - 1 : kind 
 // A long odd leaf of type II is folded first: its even outputs see sums of the input, its odd ones differences. III is unfolded.
 WARMOPS_HD bool leaf_is_folded(int kind, int leaf) { return leaf > kMostLeaf && leaf % 2 == 1 && (kind & 3) != 0; }
 
+// Output 0 of cosine I and II is a plain sum, and all there is of an image of one colour: it is summed in pairs, apart from the products,
+// which round the same number the same way each time.
+WARMOPS_HD bool leaf_sums_first(int kind, bool four) { return !four && (kind == 0 || (kind & 3) == 1); }
+
 // Outputs of a leaf come in two parts (of a folded one the even and the odd), each in groups.
 WARMOPS_HD int leaf_groups(int leaf) { return (((leaf + 1) / 2) + kLeafOutputs - 1) / kLeafOutputs + (leaf / 2 + kLeafOutputs - 1) / kLeafOutputs; }
 
@@ -155,6 +159,26 @@ WARMOPS_HD void fold_item(const Lines<T>& x, int i, int leaf, int depth, bool ro
     x.put(first + (backwards && !four ? mirror : difference), l, four ? v : u - v);
 }
 
+// x[0] + x[stride] + .., count of them: exact in all but a few places where they are equal.
+template <int N, class T>
+WARMOPS_HD T sum_of_block(const T* x, int stride, int count) {
+    if constexpr (N == 1) {
+        return count > 0 ? *x : T(0);
+    } else {
+        return sum_of_block<N / 2>(x, stride, count) + sum_of_block<N / 2>(x + N / 2 * stride, stride, count - N / 2);
+    }
+}
+template <class T>
+WARMOPS_HD T sum_in_pairs(const T* x, int stride, int count) {
+    T total = T(0);
+    for (int i = 0; i < count; i += 4 * kChunkOfSum) {
+        T sum = T(0);
+        for (int j = i; j < count && j < i + 4 * kChunkOfSum; j += kChunkOfSum) sum += sum_of_block<kChunkOfSum>(x + j * stride, stride, count - j);
+        total += sum;
+    }
+    return total;
+}
+
 // Item i of 2^depth leaves: a group of outputs of one of them, for every (step)th line from l.
 template <class T>
 WARMOPS_HD void leaf_products(const Lines<T>& x, const T* turn, int kind, int i, int leaf, int depth, int l) {
@@ -171,7 +195,7 @@ WARMOPS_HD void leaf_products(const Lines<T>& x, const T* turn, int kind, int i,
         row = leaf_row(kind, four, leaf, second, begin + o < end ? begin + o : begin);
         at[o] = row.start;
         stride[o] = row.step;
-        place[o] = begin + o < end ? first + row.place : -1;
+        place[o] = begin + o < end && !(row.place == 0 && leaf_sums_first(kind, four)) ? first + row.place : -1;
     }
     const T* line[kLeafLines];
 #pragma unroll
