@@ -62,6 +62,7 @@ class TrainConfig:
     precision: str = option("fp32", "arithmetic of the network", choices=("fp32", "bf16"))
     channels_last: bool = option(True, "memory layout of the network's tensors; faster on most machines")
     compile: bool = option(False, "run the network through torch.compile")
+    cuda_graph: bool = option(False, "replay each step's loss and gradient as one CUDA graph; one GPU, no micro_batch")
     # watching
     log_every: int = option(2_000, "images between two lines of log.jsonl and TensorBoard", above=0)
     preview_every: int = option(20_000, "images between two sample grids; 0: none", low=0)

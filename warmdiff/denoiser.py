@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
+from warmdiff.graphs import capturing
 from warmdiff.network import NetworkConfig, WarmNet
 from warmdiff.preconditioning import Preconditioning, Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess
@@ -116,7 +117,8 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Rows ``[N, classes]``, float32; zeros for the label -1."""
     if classes == 0:
         raise ValueError("labels must be None: the network was trained without classes")
-    if labels.ndim != 1 or labels.is_floating_point() or (len(labels) and (labels.min() < -1 or labels.max() >= classes)):
+    known = len(labels) and not capturing(labels)
+    if labels.ndim != 1 or labels.is_floating_point() or (known and (labels.min() < -1 or labels.max() >= classes)):
         raise ValueError(f"labels must be integers [N] in 0..{classes - 1}, or -1 for no class, got {labels.dtype} {labels.tolist()[:16]}")
     return (labels[:, None] == torch.arange(classes, device=labels.device)).float()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,17 @@ def draw_levels(config: TrainConfig, positions: Tensor) -> Levels:
     return Levels(beta, ratio * beta, chance[:, 0])
 
 
+class StepInputs(NamedTuple):
+    """What a batch brings to the device: images in [-1, 1], levels (float64 ``[N]``), the noise's seeds, one-hot classes, augmentations."""
+
+    x0: Tensor
+    alpha: Tensor
+    beta: Tensor
+    seeds: Tensor
+    classes: Tensor | None
+    told: Tensor | None
+
+
 class TwoHeadLoss:
     """Weighted squared errors of both heads: each image's are means over its elements of ``|error|^2 / c_out^2``.
 
@@ -56,28 +68,31 @@ class TwoHeadLoss:
             labels: int64 ``[N]``, or None.
             positions: int64 ``[N]``, places in the stream of images, which decide all random numbers.
         """
+        return self.losses(net, self.inputs(images, labels, positions))
+
+    def inputs(self, images: Tensor, labels: Tensor | None, positions: Tensor) -> StepInputs:
+        """All that is drawn or decided on the CPU; arguments as in a call."""
         config, device = self.config, images.device
         levels = draw_levels(config, positions)
-        scalings = self.preconditioning(levels.beta.to(device), alpha=levels.alpha.to(device))
         x0 = images.float() / 127.5 - 1.0
         told = None
         if config.augment > 0:
             x0, told = augment(x0, config.augment, config.seed, positions)
-        x_in, blurred = warmops.blur_noise(
-            x0,
-            levels.alpha.to(device),
-            levels.beta.to(device),
-            seed=seeds(config.seed, "noise", positions).to(device),
-            scale=scalings.c_in,
-            return_blurred=True,
-        )
         classes = None
         if self.classes:
             hidden = torch.full_like(positions, -1)
             shown = hidden if labels is None else torch.where(levels.label_chance < config.label_dropout, hidden, labels.cpu())
             classes = one_hot(shown, self.classes).to(device)
-        blur = blur_coordinate(levels.alpha.to(device)) if config.bnr_max is not None else None
-        heads = run_network(net, x_in, scalings.c_noise, blur, classes, told, config).float()
+        noise = seeds(config.seed, "noise", positions).to(device)
+        return StepInputs(x0, levels.alpha.to(device), levels.beta.to(device), noise, classes, told)
+
+    def losses(self, net: nn.Module, inputs: StepInputs) -> tuple[Tensor, Tensor]:
+        """The losses of a call; a function of tensors on the device alone."""
+        x0, alpha, beta, noise, classes, told = inputs
+        scalings = self.preconditioning(beta, alpha=alpha)
+        x_in, blurred = warmops.blur_noise(x0, alpha, beta, seed=noise, scale=scalings.c_in, return_blurred=True)
+        blur = blur_coordinate(alpha) if self.config.bnr_max is not None else None
+        heads = run_network(net, x_in, scalings.c_noise, blur, classes, told, self.config).float()
 
         losses = []
         for head, target, skip, out in (

@@ -102,6 +102,7 @@ class Preconditioning:
     def __init__(self, process: BlurNoiseProcess, spectrum: DataSpectrum) -> None:
         self.process, self.spectrum = process, spectrum
         self._variance = spectrum.variance.to(torch.float64).mean(dim=0)  # [H, W]
+        self._copies = {self._variance.device: self._variance}  # copied to a device once
 
     def moments(self, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``A2, C, R2`` at blur levels ``[N]``: float64, ``[N]`` each.
@@ -109,7 +110,9 @@ class Preconditioning:
         With ``E = e_h e_w`` and ``1 - e`` from expm1, ``1 - E = (1 - e_h) + e_h (1 - e_w)`` has positive terms only: nothing cancels
         however small the blur, and the means over all modes are products of small matrices.
         """
-        s2 = self._variance.to(alpha.device)
+        if alpha.device not in self._copies:
+            self._copies[alpha.device] = self._variance.to(alpha.device)
+        s2 = self._copies[alpha.device]
         exponents = [
             -0.5 * (alpha.to(torch.float64).unsqueeze(1) * torch.arange(n, device=alpha.device) * (math.pi / n)) ** 2 for n in s2.shape
         ]

@@ -148,14 +148,14 @@ class BlurNoiseProcess:
         assert self.blur is not None
         if isinstance(beta, Tensor):
             return torch.where(beta == 0, 0.0, self.blur(beta.to(torch.float64))).to(beta.dtype)
-        return 0.0 if beta == 0 else float(self.blur(torch.tensor(beta, dtype=torch.float64)))
+        return 0.0 if beta == 0 else float(self.blur(torch.tensor(beta, dtype=torch.float64, device="cpu")))
 
     def alpha_rate(self, beta: float) -> float:
         """``d alpha / d level`` at a level > 0."""
         if self.blur is None:
             return 1.0 if self.bnr is None else self.bnr
         with torch.enable_grad():
-            level = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
+            level = torch.tensor(beta, dtype=torch.float64, device="cpu", requires_grad=True)
             value = self.blur(level)
             if not value.requires_grad:
                 raise ValueError("blur must be made of differentiable torch operations, got a result that does not depend on the level")
@@ -175,7 +175,7 @@ class BlurNoiseProcess:
             raise TypeError(f"steps must be an int, got {type(steps).__name__}")
         if steps < 2:
             raise ValueError(f"steps must be >= 2, got {steps}")
-        along = torch.linspace(0.0, 1.0, steps, dtype=torch.float64)
+        along = torch.linspace(0.0, 1.0, steps, dtype=torch.float64, device="cpu")
         if self.rho == math.inf:
             levels = self.sigma_max * (self.sigma_min / self.sigma_max) ** along
         else:
@@ -186,17 +186,21 @@ class BlurNoiseProcess:
 
     # ---- images ----
 
-    def multipliers(self, beta: Level, size: tuple[int, int]) -> Tensor:
-        """``m`` of each mode of an image ``[H, W]``, float64: ``[H, W]`` for a float, ``[N, H, W]`` for levels ``[N]``."""
-        alpha = self.alpha(torch.as_tensor(beta, dtype=torch.float64))[..., None, None]
-        return (1.0 - self.floor) * torch.exp(-0.5 * alpha**2 * eigenvalues(size, alpha.device)) + self.floor
+    def multipliers(self, beta: Level, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+        """``m`` of each mode of an image ``[H, W]``, float64: ``[H, W]`` for a float, ``[N, H, W]`` for levels ``[N]``, there."""
+        if isinstance(beta, Tensor):
+            alpha: Any = self.alpha(beta.to(torch.float64))[..., None, None]
+            device = alpha.device
+        else:
+            alpha = self.alpha(float(beta))
+        return (1.0 - self.floor) * torch.exp(-0.5 * alpha**2 * eigenvalues(size, device)) + self.floor
 
-    def transition(self, beta: float, beta_next: float, size: tuple[int, int]) -> Tensor:
+    def transition(self, beta: float, beta_next: float, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
         """``m(beta_next) / m(beta)`` of each mode, float64 ``[H, W]``, for ``beta_next >= beta``: what the further blur leaves."""
         if self.floor > 0:
-            return self.multipliers(beta_next, size) / self.multipliers(beta, size)
+            return self.multipliers(beta_next, size, device) / self.multipliers(beta, size, device)
         # One exponential: under strong blur both multipliers are zero in most modes.
-        return torch.exp(-0.5 * (self.alpha(beta_next) ** 2 - self.alpha(beta) ** 2) * eigenvalues(size))
+        return torch.exp(-0.5 * (self.alpha(beta_next) ** 2 - self.alpha(beta) ** 2) * eigenvalues(size, device))
 
     def degrade(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 import warmops
+from warmdiff.graphs import Graph, capturing, reached
 from warmdiff.preconditioning import Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess
 from warmops._checks import check_seed
@@ -70,6 +72,12 @@ def _seeds(seed: int | Tensor, n: int) -> Tensor:
     return sample_seeds(check_seed(seed, n, device), n, device)
 
 
+def _device(device: torch.device | str | None, x_init: Any, seed: Any) -> torch.device:
+    if device is None:
+        return next((t.device for t in (x_init, seed) if isinstance(t, Tensor)), torch.get_default_device())
+    return torch.device(device)
+
+
 def step_seeds(seeds: Tensor, step: int) -> Tensor:
     """Philox keys ``[N]`` of the noise of one step: SplitMix64 of each sample's seed at a distance of ``step``."""
 
@@ -100,7 +108,7 @@ def add_churn(
     In DCT space ``u_up = q u + factor sqrt(noise_up^2 - q^2 noise^2) n``, q being what the further blur leaves: the fresh noise is
     coloured, for the blur also takes away noise that is there. Without blur it is EDM's ``sqrt(beta_up^2 - beta^2) n``.
     """
-    q = process.transition(beta, beta_up, (x.shape[-2], x.shape[-1]))
+    q = process.transition(beta, beta_up, (x.shape[-2], x.shape[-1]), x.device)
     variance = process.noise(beta_up) ** 2 - q**2 * process.noise(beta) ** 2
     return _mix([(q, x)], factor * variance.clamp(min=0.0).sqrt(), seeds, backend)
 
@@ -114,8 +122,8 @@ def _ancestral(
     """
     size = (x.shape[-2], x.shape[-1])
     s2 = (process.noise(beta_next) / process.noise(beta)) ** 2
-    r = process.transition(beta_next, beta, size)
-    m, m_next = process.multipliers(beta, size), process.multipliers(beta_next, size)
+    r = process.transition(beta_next, beta, size, x.device)
+    m, m_next = (process.multipliers(level, size, x.device) for level in (beta, beta_next))
     spread = process.noise(beta_next) * (1.0 - r**2 * s2).clamp(min=0.0).sqrt()
     return _mix([(r * s2, x), (m_next - r * s2 * m, denoised)], spread, seeds, backend)
 
@@ -134,6 +142,8 @@ def _check_prediction(result: Any, x: Tensor, step: int, beta: float) -> None:
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
             got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise SamplingError(f"denoiser must return {name} of shape {shape}, got {got} {at}")
+        if capturing(tensor):
+            continue
         # One cheap pass: a sum is finite if all is; only if it is not (large numbers overflow too) each number is looked at.
         if not math.isfinite(float(tensor.sum(dtype=torch.float32))) and not bool(tensor.isfinite().all()):
             what = "a NaN" if bool(tensor.isnan().any()) else "an infinity"
@@ -153,7 +163,7 @@ def _update(x: Tensor, result: Prediction | RawPrediction, **levels: Any) -> Any
 
 
 def _check_schedule(betas: Tensor | Sequence[float], process: BlurNoiseProcess) -> list[float]:
-    levels = torch.as_tensor(betas, dtype=torch.float64)
+    levels = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
     if levels.ndim != 1 or len(levels) < 2:
         raise ValueError(f"betas must hold at least 2 levels in one dimension, got shape {tuple(levels.shape)}")
     if not (levels.isfinite().all() and (levels >= 0).all() and (levels.diff() < 0).all()):
@@ -236,8 +246,7 @@ def sample(
         raise ValueError(f"shape must be [N, ..., H, W], ints >= 0, got {shape}")
     churn = churn if isinstance(churn, Churn) else Churn(churn)
     levels = process.betas(steps).tolist() if betas is None else _check_schedule(betas, process)
-    if device is None:
-        device = next((t.device for t in (x_init, seed) if isinstance(t, Tensor)), torch.get_default_device())
+    device = _device(device, x_init, seed)
     seeds = _seeds(seed, shape[0]).to(device)
     if x_init is not None:
         if not isinstance(x_init, Tensor) or tuple(x_init.shape) != shape:
@@ -304,19 +313,71 @@ def generate(
     batch: int | None = None,
     seed: int | Tensor = 0,
     x_init: Tensor | None = None,
+    device: torch.device | str | None = None,
+    cuda_graph: bool = False,
     **options: Any,
 ) -> Tensor:
     """The images at the end of `sample`, ``[N, ..., H, W]``; with ``batch``, that many at a time, which changes no image.
 
     The other arguments, and what is raised, are those of `sample`.
+
+    Args:
+        cuda_graph: replay all steps as one CUDA graph, without gradients. It is captured where the arguments are new and kept as long
+            as the denoiser lives (the last one of each; a change of its parameters, or of what else it holds, is seen). A denoiser that
+            looks at values on the GPU, or takes tensors from the CPU, cannot be captured: RuntimeError. Values are checked at the end.
+
+    Raises:
+        ValueError: ``cuda_graph`` on a device that is no GPU.
     """
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise ValueError(f"batch must be an int >= 1, got {batch!r}")
-    seeds = _seeds(seed, shape[0])
+    device, seeds = _device(device, x_init, seed), _seeds(seed, shape[0])
+    if cuda_graph and device.type != "cuda":
+        raise ValueError(f"cuda_graph must be False on {device}: a CUDA graph needs an NVIDIA GPU")
     parts = []
     for first in range(0, max(1, shape[0]), batch or max(1, shape[0])):
         part = slice(first, min(first + batch, shape[0]) if batch else shape[0])
         start = None if x_init is None else x_init[part]
-        *_, last = sample(denoiser, (part.stop - first, *shape[1:]), seed=seeds[part], x_init=start, **options)
+        size = (part.stop - first, *shape[1:])
+        if cuda_graph and part.stop > first:
+            parts.append(_replayed(denoiser, size, seeds[part].to(device), start, device, options))
+            continue
+        *_, last = sample(denoiser, size, seed=seeds[part], x_init=start, device=device, **options)
         parts.append(last.x)
     return torch.cat(parts)
+
+
+_graphs: weakref.WeakKeyDictionary[Any, tuple[Any, Graph]] = weakref.WeakKeyDictionary()  # the last of each denoiser
+
+
+@torch.no_grad()
+def _replayed(
+    denoiser: Denoiser, shape: tuple[int, ...], seeds: Tensor, x_init: Tensor | None, device: torch.device, options: dict[str, Any]
+) -> Tensor:
+    """The end of `sample` by a graph: that of the last such call, where nothing but seeds and images differs, or a new one."""
+    if options.get("betas") is not None:
+        options = options | {"betas": tuple(torch.as_tensor(options["betas"], dtype=torch.float64).tolist())}
+    start = None if x_init is None else x_init.to(device)
+    held = list(reached(denoiser))
+    values = [(v.data_ptr(), v.shape, v.stride(), v.dtype) if isinstance(v, Tensor) else v for v in held]
+    method = getattr(denoiser, "__func__", None)
+    key = (shape, None if start is None else start.dtype, seeds.device, sorted(options.items()), method, values)
+    inputs = [seeds] if start is None else [seeds, start]
+
+    def end(seeds: Tensor, x_init: Tensor | None = None) -> tuple[Tensor, ...]:
+        *_, last = sample(denoiser, shape, seed=seeds, x_init=x_init, device=device, **options)
+        return (last.x,)
+
+    owner = getattr(denoiser, "__self__", denoiser)  # a bound method lives no longer than its call
+    try:
+        known, graph = _graphs.get(owner, (None, None))
+    except TypeError:  # it cannot be a key, so nothing is remembered
+        owner = known = None
+    if known != key or graph is None:
+        graph = Graph(end, inputs)
+        if owner is not None:
+            _graphs[owner] = key, graph
+    (x,) = graph(*inputs)
+    if not bool(x.isfinite().all()):
+        raise SamplingError("denoiser must return finite values, got a state that is not after the last step (cuda_graph=False says where)")
+    return x

@@ -22,7 +22,8 @@ from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
 from warmdiff.data import ImageSet, batches, open_images
 from warmdiff.denoiser import Denoiser, laid_out, network_of, pick_device, spectrum_of
-from warmdiff.loss import TwoHeadLoss
+from warmdiff.graphs import Graph
+from warmdiff.loss import StepInputs, TwoHeadLoss
 from warmdiff.network import WarmNet
 from warmdiff.runlog import RunLog, lock
 from warmdiff.spectrum import DataSpectrum
@@ -30,7 +31,7 @@ from warmdiff.spectrum import DataSpectrum
 # Settings that do not change what is computed, so a resumed run may have others.
 MAY_CHANGE = frozenset({
     "out", "data", "root", "on_bad", "cache_mb", "workers", "images", "minutes", "micro_batch", "max_skipped", "device", "threads",
-    "channels_last", "compile", "log_every", "preview_every", "save_every", "keep", "tensorboard",
+    "channels_last", "compile", "cuda_graph", "log_every", "preview_every", "save_every", "keep", "tensorboard",
 })  # fmt: skip
 SPECTRUM_IMAGES = 50_000  # at most so many are measured
 
@@ -93,6 +94,10 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, shape: tuple[int, int, int], classes: int, spectrum: DataSpectrum, world: World) -> None:
         self.config, self.world = config, world
+        if config.cuda_graph and (world.device.type != "cuda" or world.size > 1 or config.micro_batch not in (None, config.batch)):
+            where = f"{world.size} processes on {world.device}, micro_batch {config.micro_batch}"
+            raise ValueError(f"cuda_graph must be False here: it needs one process, a GPU and no micro_batch, got {where}")
+        self.graph: Graph | None = None
         self.classes = classes if config.conditional else 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -133,17 +138,17 @@ class Trainer:
             torch.manual_seed(((config.seed * 1_000_003 + self.step) * world.size + world.rank) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.graph is None:
+            self.optimizer.zero_grad(set_to_none=True)
         size = config.micro_batch or len(images)
         sums = torch.zeros(2, dtype=torch.float64, device=world.device)
         for start in range(0, len(images), size):
             part = slice(start, start + size)
             last = start + size >= len(images)
             quiet = contextlib.nullcontext() if last or world.size == 1 else self.module.no_sync()  # type: ignore[operator]
+            given = images[part], None if labels is None else labels[part], positions[part]
             with quiet:
-                pair = self.loss(self.module, images[part], None if labels is None else labels[part], positions[part])
-                # DDP takes the mean over processes, so that this makes the mean over the global batch.
-                (torch.cat(pair).sum() * (world.size / config.batch)).backward()
+                pair = self.replay(*given) if config.cuda_graph else self.backward(self.loss(self.module, *given))
             sums += torch.stack([loss.detach().double().sum() for loss in pair])
         norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), math.inf if config.clip is None else config.clip))
         *totals, stopping = world.total([*sums.tolist(), float(stop)])
@@ -161,6 +166,28 @@ class Trainer:
         self.step += 1
         self.window.append([sum(losses), *losses, norm])
         return losses, norm, stopping > 0
+
+    def backward(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Adds the gradient of both heads' losses to that of the parameters."""
+        # DDP takes the mean over processes, so that this makes the mean over the global batch.
+        (torch.cat(pair).sum() * (self.world.size / self.config.batch)).backward()
+        return pair
+
+    def replay(self, images: Tensor, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, ...]:
+        """Loss and `backward` as a graph, which writes the gradient anew each time, into memory of its own."""
+        inputs = self.loss.inputs(images, labels, positions)
+
+        def step(*given: Tensor) -> tuple[Tensor, ...]:
+            self.optimizer.zero_grad(set_to_none=True)
+            values = iter(given)
+            moved = StepInputs(*(None if t is None else next(values) for t in inputs))  # type: ignore[arg-type]
+            return tuple(loss.detach() for loss in self.backward(self.loss.losses(self.module, moved)))
+
+        given = [t for t in inputs if t is not None]
+        if self.graph is None:
+            with torch.random.fork_rng([self.world.device]):
+                self.graph = Graph(step, given, warmups=3)
+        return self.graph(*given)
 
     @torch.no_grad()
     def average(self) -> None:

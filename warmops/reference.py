@@ -49,7 +49,10 @@ def to_images(x: Tensor) -> Tensor:
 
 def per_sample(value: float | Tensor, x: Tensor) -> Tensor:
     """A level as float64 of shape ``[N, 1, ..., 1]`` with ``x.ndim`` dimensions."""
-    tensor = torch.as_tensor(value, dtype=torch.float64, device=x.device).expand(x.shape[0])
+    if isinstance(value, Tensor):
+        tensor = value.to(x.device, torch.float64).expand(x.shape[0])
+    else:  # filled in there: a CUDA graph cannot hold a copy from the CPU
+        tensor = torch.full((x.shape[0],), value, dtype=torch.float64, device=x.device)
     return tensor.reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -261,8 +264,8 @@ def sampler_step(
     slope_out: Tensor | None,
 ) -> None:
     """The linear form that `warmops.sampler_step` documents, in float64, rounded once."""
-    table = torch.as_tensor(coefficients, dtype=torch.float64, device=x.device).expand(x.shape[0], -1)
-    skip, out_b, out_r, k0, k1, alpha1, k2, k3, alpha2, a, b, g, p, q = (per_sample(c, x) for c in table.unbind(1))
+    columns = coefficients.unbind(1) if isinstance(coefficients, Tensor) else coefficients
+    skip, out_b, out_r, k0, k1, alpha1, k2, k3, alpha2, a, b, g, p, q = (per_sample(c, x) for c in columns)
     state = x.to(torch.float64)
     x0 = skip * state
     for factor, head in ((out_b, head_b), (out_r, head_r)):
