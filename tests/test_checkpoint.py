@@ -143,6 +143,10 @@ def test_hostile_contents(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, torch.Tensor], dict[str, object], str]] = [
         ({}, {"config": huge}, "weights do not fit"),
         ({}, {"config": {**config, "network": {**config["network"], "blocks": -1}}}, "blocks"),
+        ({}, {"config": {**config, "network": {**config["network"], "blocks": 10**9}}}, "blocks"),
+        ({}, {"config": {**config, "network": {**config["network"], "multipliers": [1] * 10**5}}}, "multipliers"),
+        ({}, {"config": {**config, "bnr": 10**400}}, "bnr"),
+        ({}, {"config": {**config, "bnr.x": 1}}, "bnr.x"),
         ({}, {"config": {**config, "surprise": 1}}, "surprise"),
         ({}, {"config": [1]}, "table of settings"),
         ({}, {"config": None}, "table of settings"),
@@ -163,6 +167,9 @@ def test_other_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
     with pytest.raises(ValueError, match="not a checkpoint of warmdiff"):
+        warmdiff.load(path)
+    save_file({"weight": torch.zeros(3)}, path, {"format": checkpoint.FORMAT, "state": "[" * 10**5})
+    with pytest.raises(ValueError, match="truncated or not a safetensors"):
         warmdiff.load(path)
     path.write_bytes((2**60).to_bytes(8, "little") + b"{}")
     with pytest.raises(ValueError, match="truncated or not a safetensors"):

@@ -148,7 +148,7 @@ def test_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = types.ModuleType("torchvision")
     module.datasets = types.SimpleNamespace(CIFAR10=CIFAR10, MNIST=MNIST)
     monkeypatch.setitem(sys.modules, "torchvision", module)
-    images = open_images("cifar10", root=str(tmp_path))
+    images = open_images("CIFAR-10", root=str(tmp_path))
     assert images.shape == (3, 32, 32) and images.labels.tolist() == [3, 1, 2] and torch.equal(images.read([1]), chw(truth)[1:2])
     with pytest.raises(ValueError, match=r"mnist.*could not be downloaded.*digits"):
         open_images("mnist", root=str(tmp_path))
@@ -335,6 +335,51 @@ def test_other_refusals(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(png(pixels(1, 4, 5)[0]))
     with pytest.raises(ValueError, match=r"b\.png is 4 x 5, a\.png is 4 x 6 .*give a size"):
         open_images(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[1]", "[" * 10**5, '{"labels": 3}', '{"labels": [["good.png", 0]]}']
+    + [f'{{"labels": [["good.png", {label}], ["b.png", 0]]}}' for label in ("true", "0.5", "-1", "null", 10**6, 10**30)],
+    ids=lambda text: text[:40],
+)
+def test_bad_lists_of_classes(text: str, tmp_path: Path) -> None:
+    path = archive_with(tmp_path / "set.zip", "b.png", png(pixels(1)[0]))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("dataset.json", text)
+    with pytest.raises(ValueError, match=r"set\.zip: (not a usable zip of images|dataset\.json)"):
+        open_images(str(path))
+
+
+def test_notes_of_file_managers_are_no_images(tmp_path: Path) -> None:
+    for name in ("My Pictures/a cat.PNG", "My Pictures/._a cat.png", ".hidden/b.png", "__MACOSX/My Pictures/._a cat.PNG"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(png(pixels(1)[0]) if name.endswith("a cat.PNG") and "._" not in name else b"notes")
+    with zipfile.ZipFile(tmp_path / "SET.ZIP", "w") as archive:
+        for file in (tmp_path / "in").rglob("*.*"):
+            archive.write(file, file.relative_to(tmp_path / "in"))
+    for path in (tmp_path / "in", tmp_path / "SET.ZIP"):
+        images = open_images(str(path))
+        assert len(images) == 1 and torch.equal(images.read([0]), chw(pixels(1)))
+
+
+def test_gray_among_colours_and_folders_in_classes(tmp_path: Path) -> None:
+    colour, gray = pixels(1)[0], pixels(1)[0, :, :, 0]
+    for name, image in (("cat/old/1.png", colour), ("cat/2.png", gray), ("dog/3.png", colour)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(image))
+    images = open_images(str(tmp_path))
+    assert images.labels.tolist() == [0, 0, 1] and torch.equal(images.read([0])[0], torch.from_numpy(gray).expand(3, -1, -1))
+    assert torch.equal(images.read([1])[0], chw(colour[None])[0])
+
+
+def test_sizes_of_sets_that_are_not_scaled() -> None:
+    assert open_images("digits", size=(8,), gray=True).shape == (1, 8, 8)
+    with pytest.raises(ValueError, match=r"size must be \(8, 8\) for 'digits'.*got \(16, 16\)"):
+        open_images("digits", size=(16,))
+    for size in ((0, 4), (1, 2, 3), ()):
+        with pytest.raises(ValueError, match="size must be"):
+            open_images("digits", size=size)
 
 
 def test_transparency_orientation_and_palette() -> None:

@@ -40,13 +40,10 @@ def augment(images: Tensor, probability: float, run_seed: int, positions: Tensor
     angle = on[:, 2] * (2 * chance[:, 6] - 1) * math.pi
     stretch, axis = on[:, 3] * normals(run_seed, "augment stretch", positions, 1)[:, 0], (2 * chance[:, 7] - 1) * math.pi / 2
     shift = on[:, 4:5] * amount[:, 2:4]  # [N, 2]
-    labels = torch.stack(
-        [flip_x, flip_y, scale, angle.cos() - 1, angle.sin(), stretch * (2 * axis).cos(), stretch * (2 * axis).sin(), *shift.unbind(1)],
-        dim=1,
-    )
+    along, across = stretch * (2 * axis).cos(), stretch * (2 * axis).sin()
+    labels = torch.stack([flip_x, flip_y, scale, angle.cos() - 1, angle.sin(), along, across, *shift.unbind(1)], dim=1)
 
     height, width = images.shape[-2:]
-    zero = torch.zeros_like(scale)
     grow = torch.exp2(-SCALE * scale)  # grid_sample wants the map from the result back to the source
     matrix = rotation(axis) @ torch.diag_embed(torch.exp2(torch.stack([-SCALE * stretch, SCALE * stretch], dim=1))) @ rotation(-axis)
     matrix = grow[:, None, None] * (matrix @ rotation(-angle))
@@ -56,7 +53,7 @@ def augment(images: Tensor, probability: float, run_seed: int, positions: Tensor
 
     result = choose(flip_x, images.flip(3), images)
     result = choose(flip_y, result.flip(2), result)
-    moved = (scale != zero) | (angle != zero) | (stretch != zero) | (shift != 0).any(1)
+    moved = (torch.cat([torch.stack([scale, angle, stretch], dim=1), shift], dim=1) != 0).any(1)
     if moved.any():
         grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
         warped = F.grid_sample(result, grid, mode="bicubic", padding_mode="reflection", align_corners=False)

@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,13 @@ SUFFIX = ".safetensors"
 def checksum(tensors: Mapping[str, Tensor]) -> str:
     """CRC-32 of names, dtypes, shapes and bytes, in the order of names."""
     value = 0
-    for name in sorted(tensors):
-        tensor = tensors[name]
+    for name, tensor in sorted(tensors.items()):
         value = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)};".encode(), value)
         value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value) if tensor.numel() else value
     return f"{value:08x}"
 
 
-def write_durably(path: Path, write: Any) -> None:
+def write_durably(path: Path, write: Callable[[Path], object]) -> None:
     """``write(temporary path)``, then flush it to the disk, rename it to ``path`` and flush the folder.
 
     At any moment, also after a power failure, ``path`` is the old file or the new one, whole.
@@ -71,12 +70,8 @@ def existing(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob(f"*{SUFFIX}") if p.stem.isdigit()), key=lambda p: int(p.stem), reverse=True)
 
 
-def load(path: str | Path, prefixes: Iterable[str] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and state of one checkpoint.
-
-    Args:
-        path: the file.
-        prefixes: read the tensors whose names start with one of these; then the checksum over all of them is not checked.
 
     Raises:
         ValueError: not a whole, unchanged checkpoint of this package; pickled files are never opened.
@@ -88,22 +83,21 @@ def load(path: str | Path, prefixes: Iterable[str] | None = None) -> tuple[dict[
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     with open(path, "rb") as raw:
-        start = raw.read(4)
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+        start = raw.read(2)
+    if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise ValueError(f"{path}: refused, it is a pickled or zipped file, which can run code when opened; only safetensors are read")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"{path}: not a checkpoint of warmdiff (format {metadata.get('format')!r}, not {FORMAT!r})")
-            chosen = None if prefixes is None else tuple(prefixes)
-            tensors = {name: file.get_tensor(name) for name in file.keys() if chosen is None or name.startswith(chosen)}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
             state = json.loads(metadata.get("state", ""))
-    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: truncated or not a safetensors file: {error}") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path}: its state must be a table, got {type(state).__name__}")
-    if prefixes is None and checksum(tensors) != metadata.get("crc32"):
+    if checksum(tensors) != metadata.get("crc32"):
         raise ValueError(f"{path}: damaged, its contents do not match their checksum")
     return tensors, state
 

@@ -7,12 +7,13 @@ import contextlib
 import dataclasses
 import json
 import math
+import operator
 import os
 import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,19 @@ import numpy as np
 import torch
 
 from warmdiff.config import PRESETS, TrainConfig, load_config
-from warmdiff.data import open_images
+from warmdiff.data import images_of
 from warmdiff.denoiser import load, pick_device, sample_images
 from warmdiff.images import grid, to_uint8, write_png
-from warmdiff.metrics import consistency, evaluate, extractor
+from warmdiff.metrics import EXTRACTORS, consistency, evaluate, extractor
 from warmdiff.options import changed, settings
 from warmdiff.sampling import SAMPLERS, SamplingError
 from warmdiff.spectrum import DataSpectrum
 from warmdiff.training import train
 
-SECTIONS = {
-    "out": "where",
-    "data": "data",
-    "bnr": "forward process",
-    "images": "optimisation",
-    "device": "machine",
-    "log_every": "watching",
+SECTIONS = {  # the setting that each part of the help begins with
+    "out": "where", "data": "data", "bnr": "forward process", "images": "optimisation", "device": "machine", "log_every": "watching",
     "network.family": "network",
-}
+}  # fmt: skip
 TRAIN_HELP = """\
 Train a model on images. Examples:
 
@@ -48,50 +44,57 @@ Train a model on images. Examples:
 
 The same command again, or just --out, goes on where the run stopped. Ctrl-C and SIGTERM save and stop. The folder of the run holds
 checkpoints/, previews/ (sample grids), tensorboard/, log.jsonl and config.json. All intervals are counted in images."""
+EVALUATE_HELP = """\
+Sample, and compare with real images: Frechet distance, KID, precision and recall of features,
+each beside what other real images score."""
+FEATURES_HELP = (
+    f"{', '.join(EXTRACTORS)} (inception gives the FID; it needs torch-fidelity and its weights); or package.module:function that makes a "
+    "torch module from uint8 images [N, 3, H, W] to features [N, D] (default: %(default)s)"
+)
+
+# ---- train ----
 
 
 def parse_setting(hint: Any) -> Any:
     """A function from a flag's text to a value of a field's type."""
-    optional = isinstance(hint, types.UnionType)
-    kind = typing.get_args(hint)[0] if optional else hint
+    kind, *others = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
-    def parse(text: str) -> Any:
-        if optional and text == "none":
+    def value(text: str) -> Any:
+        if others and text == "none":
             return None
         if typing.get_origin(kind) is tuple:
             return tuple(typing.get_args(kind)[0](part) for part in text.replace("x", ",").split(","))
         return int(text.replace("_", "")) if kind is int else kind(text)
 
-    parse.__name__ = "value"
-    return parse
+    return value
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """A flag for each setting of the config; only those that were typed end up in the namespace."""
-    start = parser.add_argument_group("starting point")
-    start.add_argument("--preset", choices=tuple(PRESETS), help="settings to start from (default: tiny; defaults below are those of tiny)")
-    start.add_argument("--config", metavar="FILE", help="a .toml or .json file of settings, such as a run's config.json; flags change it")
-    group, defaults = start, TrainConfig()
+def add_settings(parser: argparse.ArgumentParser, names: Collection[str] = ()) -> None:
+    """A flag for each setting of the config, or some of them; only those that were typed end up in the namespace."""
+    group: Any = parser
     for name, item, hint in settings(TrainConfig):
-        if name in SECTIONS:
+        if names and name not in names:
+            continue
+        if name in SECTIONS and not names:
             group = parser.add_argument_group(SECTIONS[name])
-        default: Any = defaults
-        for part in name.split("."):
-            default = getattr(default, part)
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower() if default is None else default
-        options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
-        options["help"] = f"{item.metadata['help']} (default: {shown})".replace("%", "%%")
-        if hint is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options |= {"type": parse_setting(hint), "choices": item.metadata.get("choices")}
-            options["metavar"] = None if options["choices"] else ("A,B,.." if "tuple" in str(hint) else name.rpartition(".")[2].upper())
-        group.add_argument("--" + name.replace(".", "-").replace("_", "-"), **options)
+        default = operator.attrgetter(name)(TrainConfig())
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else "none" if default is None else default
+        options: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        if hint is not bool:
+            choices = item.metadata.get("choices")
+            metavar = None if choices else "A,B,.." if "tuple" in str(hint) else name.rpartition(".")[2].upper()
+            options = {"type": parse_setting(hint), "choices": choices, "metavar": metavar}
+        text = f"{item.metadata['help']} (default: {shown})".replace("%", "%%")
+        group.add_argument(f"--{name.replace('.', '-').replace('_', '-')}", dest=name, default=argparse.SUPPRESS, help=text, **options)
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
 
 
 def config_of(arguments: argparse.Namespace) -> Any:
     """The config that the flags mean: a run found at --out, or a preset or file, with the flags' changes."""
-    given = {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
+    given = given_settings(arguments)
     found = Path(given.get("out", TrainConfig.out)) / "config.json"
     if arguments.config and arguments.preset:
         raise ValueError("--config and --preset cannot be given together (a file may name its preset)")
@@ -120,32 +123,28 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 def train_command(arguments: argparse.Namespace) -> None:
-    config = config_of(arguments)
-    first = os.environ.get("RANK", "0") == "0"
+    config, first = config_of(arguments), os.environ.get("RANK", "0") == "0"
     if first:
         print("\n".join(f"{name} = {json.dumps(value)}" for name, value in dataclasses.asdict(config).items()), flush=True)
-    with stop_signals() as stop:
-        state = run_training(config, stop, show=first)
-    if not first:
-        return
-    if state is None:
+    state = run_training(config, show=first)
+    if first and state is None:
         print(f"{config.out} has already seen {config.images:,} images: nothing to do (--images trains longer)")
-    else:
+    elif first:
         skipped = f", {state.skipped} steps skipped (not finite)" if state.skipped else ""
         todo = "done" if state.step == state.steps else f"stopped; go on with: warmdiff train --out {config.out}"
         print(f"{config.out}: {state.images:,} images, loss {state.loss:.4f}{skipped}: {todo}")
 
 
-def run_training(config: Any, stop: Any, show: bool = True) -> Any:
-    """Runs `warmdiff.train` behind a progress bar; the last state, or None if there was nothing to do."""
-    from tqdm import tqdm  # of the extra "train", as what follows
+def run_training(config: TrainConfig, show: bool = True) -> Any:
+    """Runs `warmdiff.train` behind a progress bar until the end or a signal; the last state, or None if there was nothing to do."""
+    from tqdm import tqdm  # of the extra "train"
 
     state, mean, total = None, math.nan, None if config.minutes else config.images
+    often = 0.5 if sys.stderr.isatty() else 30.0
     with contextlib.ExitStack() as resources:
         bar: Any = None
-        for state in train(config, stop=stop, progress=show):
+        for state in train(config, stop=resources.enter_context(stop_signals()), progress=show):
             if bar is None:  # not before the data was found good
-                often = 0.5 if sys.stderr.isatty() else 30.0
                 options = {"unit": "img", "unit_scale": True, "disable": not show, "mininterval": often}
                 bar = resources.enter_context(tqdm(total=total, initial=state.images - config.batch, **options))
             mean = 0.98 * mean + 0.02 * state.loss if math.isfinite(mean) else state.loss
@@ -155,20 +154,25 @@ def run_training(config: Any, stop: Any, show: bool = True) -> Any:
     return state
 
 
+# ---- sample and evaluate ----
+
+
 def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
+    def add(name: str, default: Any, text: str, **more: Any) -> None:
+        kind = {} if default is None or isinstance(default, str) else {"type": type(default)}
+        parser.add_argument(name, default=default, help=text, **{**kind, **more})
+
     parser.add_argument("run", metavar="RUN", help="folder of a run (its newest good checkpoint) or a checkpoint file")
-    parser.add_argument("--n", type=int, default=n, help="number of images (default: %(default)s)")
-    parser.add_argument("--sampler", choices=[s for s in SAMPLERS if s != "cold"], default="heun", help="method (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=18, help="steps; heun evaluates the network twice in each but the last (default: 18)")
-    parser.add_argument("--seed", type=int, default=0, help="image i depends on seed + i alone (default: 0)")
-    parser.add_argument("--churn", type=float, default=0.0, help="EDM's S_churn, fresh noise in each step (default: 0, deterministic)")
-    parser.add_argument(
-        "--labels", default="all", metavar="L", help="classes, such as 3 or 1,7, repeated; none: without class (default: all in turn)"
-    )
-    parser.add_argument("--bnr", type=float, help="blur-to-noise ratio, for a network trained for a range of them")
-    parser.add_argument("--batch", type=int, help="images at once; changes no image (default: by image size)")
-    parser.add_argument("--weights", choices=("ema", "net"), default="ema", help="averaged or last weights (default: ema)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, .. (default: a GPU if there is one)")
+    add("--n", n, "number of images (default: %(default)s)")
+    add("--sampler", "heun", "method (default: %(default)s)", choices=[s for s in SAMPLERS if s != "cold"])
+    add("--steps", 18, "steps; heun evaluates the network twice in each but the last (default: 18)")
+    add("--seed", 0, "image i depends on seed + i alone (default: 0)")
+    add("--churn", 0.0, "EDM's S_churn, fresh noise in each step (default: 0, deterministic)")
+    add("--labels", "all", "classes, such as 3 or 1,7, repeated; none: without class (default: all in turn)", metavar="L")
+    add("--bnr", None, "blur-to-noise ratio, for a network trained for a range of them", type=float)
+    add("--batch", None, "images at once; changes no image (default: by image size)", type=int)
+    add("--weights", "ema", "averaged or last weights (default: ema)", choices=("ema", "net"))
+    add("--device", "auto", "cpu, cuda, .. (default: a GPU if there is one)")
 
 
 def labels_of(text: str, classes: int, n: int, seed: int) -> Any:
@@ -188,14 +192,15 @@ def samples_of(arguments: argparse.Namespace, n: int) -> tuple[Any, Any, Any]:
 
     if n < 1 or (arguments.batch is not None and arguments.batch < 1):
         raise ValueError(f"--n and --batch must be >= 1, got {n} and {arguments.batch}")
+    if not -(2**63) <= arguments.seed <= 2**63 - n:
+        raise ValueError(f"--seed must be within 64 bits, for all of {n} images, got {arguments.seed}")
     denoiser = load(arguments.run, pick_device(arguments.device), arguments.weights)
     if arguments.bnr is not None:
         denoiser = denoiser.at_bnr(arguments.bnr)
     labels = labels_of(arguments.labels, denoiser.classes, n, arguments.seed)
-    options = {"sampler": arguments.sampler, "steps": arguments.steps, "churn": arguments.churn, "batch": arguments.batch}
+    options = {name: getattr(arguments, name) for name in ("sampler", "steps", "churn", "batch", "seed")}
     with tqdm(total=n, unit="img", desc="sampling", disable=None) as bar:
-        x = sample_images(denoiser, n, seed=arguments.seed, labels=labels, done=bar.update, **options)
-    return denoiser, to_uint8(x), labels
+        return denoiser, to_uint8(sample_images(denoiser, n, labels=labels, done=bar.update, **options)), labels
 
 
 def sample_command(arguments: argparse.Namespace) -> None:
@@ -217,11 +222,10 @@ def sample_command(arguments: argparse.Namespace) -> None:
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     features = extractor(arguments.features, str(pick_device(arguments.device)))
-    c = load(arguments.run).config
-    data = open_images(arguments.data or c.data, size=c.size, gray=c.gray, on_bad=c.on_bad, root=c.root, progress=True)
+    config = load(arguments.run).config
+    data = images_of(dataclasses.replace(config, data=arguments.data or config.data), progress=True)
     denoiser, images, _ = samples_of(arguments, min(arguments.n, len(data) // 2))
-    report = evaluate(images, data, features)
-    report["consistency"] = consistency(denoiser, data)
+    report = evaluate(images, data, features) | {"consistency": consistency(denoiser, data)}
     print(report_text(report))
     if arguments.out:
         Path(arguments.out).write_text(json.dumps(report, indent=2) + "\n")
@@ -238,30 +242,28 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n".join(lines + (levels or ["  not defined without blur (bnr 0)"]))
 
 
+# ---- the rest ----
+
+
 def spectrum_command(arguments: argparse.Namespace) -> None:
-    size = None if arguments.size is None else parse_setting(tuple[int, ...])(arguments.size)
-    images = open_images(arguments.data, size=size, gray=arguments.gray, on_bad=arguments.on_bad, root=arguments.root, progress=True)
+    images = images_of(changed(TrainConfig(), given_settings(arguments)), progress=True)
     spectrum = DataSpectrum.measure(images.chunks(256))
     print(f"{arguments.data}: {len(images)} images {list(images.shape)}, variance falls as frequency^{spectrum.slope():.2f}")
-    if arguments.save:
-        spectrum.save(arguments.save)
-        print(f"{arguments.save}: variance of each mode")
-    if arguments.plot:
-        spectrum.plot(arguments.plot)
-        print(f"{arguments.plot}: plot")
+    for path, write in ((arguments.save, spectrum.save), (arguments.plot, spectrum.plot)):
+        if path:
+            write(path)
+            print(f"{path}: variance of each mode" if path == arguments.save else f"{path}: plot")
 
 
 def demo_command(arguments: argparse.Namespace) -> None:
     from warmdiff.demo import demo  # which imports this module
 
-    with stop_signals() as stop:
-        demo(Path(arguments.out), arguments.minutes, arguments.seed, stop)
+    demo(Path(arguments.out), arguments.minutes, arguments.seed)
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
-        prog="warmdiff", description="Blur-noise mixture diffusion models: train, sample, measure. Start with: warmdiff demo"
-    )
+    text = "Blur-noise mixture diffusion models: train, sample, measure. Start with: warmdiff demo"
+    root = argparse.ArgumentParser(prog="warmdiff", description=text)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, short: str, text: str | None = None) -> argparse.ArgumentParser:
@@ -269,30 +271,22 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(run_command=run)
         return made
 
-    add_settings(command("train", train_command, "train a model on images", TRAIN_HELP))
+    teach = command("train", train_command, "train a model on images", TRAIN_HELP)
+    teach.add_argument("--preset", choices=tuple(PRESETS), help="settings to start from (default: tiny; defaults below are those of tiny)")
+    teach.add_argument("--config", metavar="FILE", help="a .toml or .json file of settings, such as a run's config.json; flags change it")
+    add_settings(teach)
     sample = command("sample", sample_command, "make images with a trained model")
     add_sampling(sample, 64)
     sample.add_argument("--out", default="samples.png", help="a .png (grid), a .npz, or a folder of PNGs (default: %(default)s)")
     sample.add_argument("--columns", type=int, help="columns of a grid (default: about square)")
-    measure = command(
-        "evaluate", evaluate_command, "measure how close a model's images are to real ones",
-        "Sample, and compare with real images: Frechet distance, KID, precision and recall of features,\n"
-        "each beside what other real images score.",
-    )  # fmt: skip
+    measure = command("evaluate", evaluate_command, "measure how close a model's images are to real ones", EVALUATE_HELP)
     add_sampling(measure, 10_000)
     measure.add_argument("--data", help="real images (default: those of the run); one half is compared with, the other is the floor")
-    measure.add_argument(
-        "--features", default="pixels",
-        help="pixels; inception (FID; needs torch-fidelity and its weights); efficientnet-lite0; or package.module:function that makes "
-        "a torch module from uint8 images [N, 3, H, W] to features [N, D] (default: %(default)s)",
-    )  # fmt: skip
+    measure.add_argument("--features", default="pixels", help=FEATURES_HELP)
     measure.add_argument("--out", help="also write the numbers to this JSON file")
     spectrum = command("spectrum", spectrum_command, "measure how the variance of images falls with spatial frequency")
     spectrum.add_argument("data", metavar="DATA", help="digits, cifar10, .., or a folder, zip, npz or IDX file of images")
-    spectrum.add_argument("--size", metavar="H,W", help="crop and scale image files to this (one number: square)")
-    spectrum.add_argument("--gray", action="store_true", help="read image files with one channel")
-    spectrum.add_argument("--on-bad", choices=("stop", "skip"), default="stop", help="files that cannot be read (default: stop)")
-    spectrum.add_argument("--root", default="data", help="folder for downloads (default: data)")
+    add_settings(spectrum, ("size", "gray", "on_bad", "root"))
     spectrum.add_argument("--save", metavar="FILE.npz", help="write the measured variances")
     spectrum.add_argument("--plot", metavar="FILE.png", help="draw them (needs matplotlib)")
     demo = command("demo", demo_command, "train on handwritten digits, sample and measure, within 3 minutes on a CPU")
@@ -305,7 +299,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0, or 1 with a message for what the user can mend."""
     arguments = parser().parse_args(argv)
-
     try:
         arguments.run_command(arguments)
     except (ValueError, ImportError, OSError, FloatingPointError, SamplingError) as error:

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from warmdiff import readers
+from warmdiff.config import TrainConfig
+from warmdiff.options import check
 
-TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}
+NAMES = "digits, cifar10, cifar100, mnist, fashion-mnist"
 
 
 @dataclass
@@ -98,26 +101,35 @@ def open_images(
         ValueError: the source is not there, not readable, hostile (zip bombs, names outside the archive), empty, or of differing sizes.
         ImportError: Pillow or torchvision is needed and missing.
     """
-    if on_bad not in ("stop", "skip"):
-        raise ValueError(f"on_bad must be 'stop' or 'skip', got {on_bad!r}")
+    check(on_bad in ("stop", "skip"), "on_bad", on_bad, "'stop' or 'skip'")
+    check(size is None or (len(size) in (1, 2) and min(size) > 0), "size", size, "(side,) or (height, width), above 0")
+    size = (*size, *size)[:2] if size else None
+    path, name = Path(source).expanduser(), source.lower().replace("-", "").replace("_", "")
     if source == "digits":
-        return digits()
-    if source.lower().replace("_", "-") in TORCHVISION:
-        return from_torchvision(source, TORCHVISION[source.lower().replace("_", "-")], root)
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise ValueError(f"data {source!r} is neither a path that exists nor one of: digits, {', '.join(TORCHVISION)}")
-    if path.suffix == ".npz":
-        return in_memory(source, *readers.read_npz(path))
-    if (path.is_dir() and readers.idx_files(path)) or (path.is_file() and "ubyte" in path.name):
-        return in_memory(source, *readers.read_idx_pair(path))
-    if not path.is_dir() and path.suffix != ".zip":
-        raise ValueError(
-            f"data {source!r} must be a folder, .zip, .npz or IDX file ('ubyte' in its name), got a file ending in {path.suffix!r}"
-        )
-    size = size * 2 if size and len(size) == 1 else size
-    files = readers.Folder(path) if path.is_dir() else readers.Archive(path)
-    return from_files(source, files, lambda name: readers.decode(files.read(name), size, gray), on_bad, cache_mb, progress)
+        images = digits()
+    elif name in TORCHVISION:
+        images = from_torchvision(source, TORCHVISION[name], root)
+    elif not path.exists():
+        raise ValueError(f"data {source!r} is neither a path that exists nor one of: {NAMES}")
+    elif path.suffix.lower() == ".npz":
+        images = in_memory(source, *readers.read_npz(path))
+    elif (path.is_dir() and readers.idx_files(path)) or (path.is_file() and "ubyte" in path.name):
+        images = in_memory(source, *readers.read_idx_pair(path))
+    elif path.is_dir() or path.suffix.lower() == ".zip":
+        files = readers.Folder(path) if path.is_dir() else readers.Archive(path)
+        images = from_files(source, files, lambda name: readers.decode(files.read(name), size, gray), on_bad, cache_mb, progress)
+    else:
+        wanted = "a folder, .zip, .npz or IDX file ('ubyte' in its name)"
+        raise ValueError(f"data {source!r} must be {wanted}, got a file ending in {path.suffix!r}")
+    check(size in (None, images.shape[1:]), "size", size, f"{images.shape[1:]} for {source!r}: only image files are scaled")
+    check(not gray or images.shape[0] == 1, "gray", gray, f"False for {source!r}: only image files are converted")
+    return images
+
+
+def images_of(config: TrainConfig, progress: bool = False) -> ImageSet:
+    """The images of a run: `open_images` with its settings."""
+    names = ("size", "gray", "on_bad", "root", "cache_mb")
+    return open_images(config.data, progress=progress, **{name: getattr(config, name) for name in names})
 
 
 def from_torchvision(source: str, name: str, root: str) -> ImageSet:
@@ -135,39 +147,28 @@ def from_torchvision(source: str, name: str, root: str) -> ImageSet:
     return in_memory(source, readers.as_planes(source, np.asarray(found.data)), np.asarray(found.targets))
 
 
-Decoder = Callable[[str], readers.Array]
-
-
 def from_files(
-    source: str, files: readers.Folder | readers.Archive, decode: Decoder, on_bad: str, cache_mb: int, progress: bool
+    source: str, files: readers.Folder | readers.Archive, decode: Callable[[str], Any], on_bad: str, cache_mb: int, progress: bool
 ) -> ImageSet:
     """Decodes every file once: what cannot be read is known before training, and what fits stays in memory."""
-    names, room = files.names, cache_mb * 2**20
+    names = files.names
     if not names:
         raise ValueError(f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
-    kept: list[readers.Array] = []
+    kept: list[Any] = []
     good: list[int] = []
     bad: list[str] = []
     shape: tuple[int, ...] = ()
-
-    def load(name: str) -> readers.Array | str:
-        try:
-            return decode(name)
-        except (ValueError, OSError) as error:
-            return f"{name}: {error}"
-
-    for index, result in enumerate(in_threads(load, names, progress)):
+    for index, result in enumerate(in_threads(decode, names, progress)):
         if isinstance(result, str):
-            bad.append(result)
+            bad.append(f"{names[index]}: {result}")
             continue
         if shape and result.shape != shape:
             sizes = [f"{name} is {h} x {w}" for name, (_, h, w) in ((names[index], result.shape), (names[good[0]], shape))]
             raise ValueError(f"{source}: {', '.join(sizes)} (height x width): give a size")
         shape = result.shape
         good.append(index)
-        if len(good) * result.nbytes <= room:
-            kept.append(result)
-        else:
+        kept.append(result)
+        if len(good) * result.nbytes > cache_mb * 2**20:
             kept.clear()
     if bad:
         summary = "\n  ".join([f"{source}: {len(bad)} of {len(names)} files cannot be read:", *bad[:10], *["..."][: len(bad) - 10]])
@@ -185,13 +186,20 @@ def from_files(
     return ImageSet(source, (channels, height, width), len(good), fetch, None if labels is None else torch.tensor(labels), bad)
 
 
-def in_threads(load: Callable[[str], Any], names: Sequence[str], progress: bool) -> Iterator[Any]:
+def in_threads(decode: Callable[[str], Any], names: Sequence[str], progress: bool) -> Iterator[Any]:
+    """The decoded files in order; instead of one that cannot be read, what is wrong with it."""
     from tqdm import tqdm
+
+    def attempt(name: str) -> Any:
+        try:
+            return decode(name)
+        except (ValueError, OSError) as error:
+            return str(error)
 
     quiet = None if progress else True  # None: where nobody looks
     with ThreadPoolExecutor() as pool, tqdm(total=len(names), desc="checking images", unit="file", disable=quiet, leave=False) as bar:
         for start in range(0, len(names), 256):  # in blocks, so that decoded images do not pile up
-            for result in pool.map(load, names[start : start + 256]):
+            for result in pool.map(attempt, names[start : start + 256]):
                 bar.update()
                 yield result
 
@@ -238,9 +246,6 @@ def batches(
     positions = (list(range(step * batch + rank * part, step * batch + (rank + 1) * part)) for step in itertools.count(start))
     if workers == 0:
         return map(stream.__getitems__, positions)
-    options: dict[str, Any] = {"collate_fn": _same, "pin_memory": torch.cuda.is_available(), "multiprocessing_context": "fork"}
+    options: dict[str, Any] = {"collate_fn": lambda batch: batch, "multiprocessing_context": "fork"}
+    options["pin_memory"] = torch.cuda.is_available()
     return iter(torch.utils.data.DataLoader(stream, batch_sampler=positions, num_workers=workers, **options))
-
-
-def _same(batch: Any) -> Any:
-    return batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from warmdiff.sampling import sample
 STRIP = 10  # samples whose path is shown
 
 
-def demo(out: Path, minutes: float, seed: int, stop: Callable[[], bool]) -> None:
+def demo(out: Path, minutes: float, seed: int) -> None:
     """Trains the preset "tiny" on digits for so many minutes, then writes samples.png, loss.png, path.png and report.txt to ``out``.
 
     Run again, it goes on training where it stopped.
@@ -34,7 +33,7 @@ def demo(out: Path, minutes: float, seed: int, stop: Callable[[], bool]) -> None
         "tiny", out=str(out / "run"), images=10**9, minutes=minutes, seed=seed, preview_every=0, save_every=10**8, tensorboard=False
     )
     print(f"Training on 1,797 handwritten digits of 8 x 8 pixels for {minutes:g} minutes ...", flush=True)
-    run_training(config, stop)
+    run_training(config)
     denoiser, data = load(out / "run"), digits()
     count = len(data) // 2
     print(f"Sampling {count} digits ...", flush=True)

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,11 @@ class Denoiser(nn.Module):
     def __init__(self, net: WarmNet, config: TrainConfig, spectrum: DataSpectrum) -> None:
         super().__init__()
         self.net, self.config, self.spectrum = net, config, spectrum
-        self.process = process_of(config)
-        self.preconditioning = Preconditioning(self.process, spectrum)
+        self.set_bnr(config.bnr)
+
+    def set_bnr(self, bnr: float) -> None:
+        self.process = process_of(self.config, bnr)
+        self.preconditioning = Preconditioning(self.process, self.spectrum)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,30 +52,23 @@ class Denoiser(nn.Module):
     def classes(self) -> int:
         return self.net.config.classes
 
-    def raw(self, x: Tensor, beta: float | Tensor, labels: Tensor | None = None) -> RawPrediction:
+    def raw(self, x: Tensor, beta: float | Tensor, labels: Sequence[int] | Tensor | None = None) -> RawPrediction:
         """The heads before they are scaled: the same prediction for samplers that scale in their own pass. Arguments as `forward`."""
         if x.ndim != 4 or x.shape[1] != self.shape[0]:
             raise ValueError(f"x must be [N, {self.shape[0]}, H, W], got {list(x.shape)}")
         level = torch.as_tensor(beta, device=x.device, dtype=torch.float64).expand(x.shape[0])
         scalings = self.preconditioning(level)
-        heads = run_network(
-            self.net,
-            scalings.c_in.to(x.dtype).view(-1, 1, 1, 1) * x,
-            scalings.c_noise,
-            blur_coordinate(self.process.alpha(level)) if self.net.config.blur_input else None,
-            None if labels is None else one_hot(labels.to(x.device), self.classes),
-            None,
-            self.config,
-        )
-        return RawPrediction(x, heads, scalings)
+        classes = None if labels is None else one_hot(torch.as_tensor(labels, device=x.device), self.classes)
+        x_in = scalings.c_in.to(x.dtype).view(-1, 1, 1, 1) * x
+        return RawPrediction(x, run_network(self.net, self.config, x_in, scalings.c_noise, self.process.alpha(level), classes), scalings)
 
-    def forward(self, x: Tensor, beta: float | Tensor, labels: Tensor | None = None) -> Prediction:
+    def forward(self, x: Tensor, beta: float | Tensor, labels: Sequence[int] | Tensor | None = None) -> Prediction:
         """Predicts the clean image, in x's dtype (the network computes in float32, or in the run's precision).
 
         Args:
             x: ``[N, C, H, W]``, images at level beta.
             beta: noise level, > 0, a float or ``[N]``.
-            labels: int64 ``[N]`` classes, -1 for none; None: no class for any of them.
+            labels: N integers, the classes, -1 for none; None: no class for any of them.
 
         Raises:
             ValueError: x has another number of channels, or a label is not a class of the network.
@@ -89,8 +85,7 @@ class Denoiser(nn.Module):
         if high is None or not low <= bnr <= high:
             raise ValueError(f"bnr must be {low if high is None else f'in [{low}, {high}]'}, what the network was trained for, got {bnr}")
         other = copy.copy(self)
-        other.process = process_of(self.config, bnr)
-        other.preconditioning = Preconditioning(other.process, self.spectrum)
+        other.set_bnr(bnr)
         return other
 
 
@@ -108,11 +103,6 @@ def process_of(config: TrainConfig, bnr: float | None = None) -> BlurNoiseProces
     return BlurNoiseProcess(config.bnr if bnr is None else bnr, sigma_min=config.sigma_min, sigma_max=config.sigma_max)
 
 
-def blur_coordinate(alpha: Tensor) -> Tensor:
-    """The network's coordinate of a blur level: ``asinh(100 alpha) / 4``, logarithmic from a hundredth of a pixel on, 0 without blur."""
-    return (torch.asinh(100 * alpha) / 4).float()
-
-
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Rows ``[N, classes]``, float32; zeros for the label -1."""
     if classes == 0:
@@ -124,26 +114,26 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def run_network(
-    net: nn.Module, x: Tensor, noise: Tensor, blur: Tensor | None, labels: Tensor | None, augment: Tensor | None, config: TrainConfig
+    net: nn.Module, config: TrainConfig, x: Tensor, noise: Tensor, alpha: Tensor, labels: Tensor | None, augment: Tensor | None = None
 ) -> Tensor:
-    """One call of the network, in the run's precision and memory layout."""
-    x = x.float()
-    if config.channels_last:
-        x = x.contiguous(memory_format=torch.channels_last)
-    half = torch.autocast(x.device.type, torch.bfloat16) if config.precision == "bf16" else contextlib.nullcontext()
-    with half:
-        return net(x, noise.float(), blur, labels, augment)
+    """One call of the network, in the run's precision; blur levels alpha in pixels are told to it if they vary.
+
+    Their coordinate is ``asinh(100 alpha) / 4``: logarithmic from a hundredth of a pixel on, 0 without blur.
+    """
+    blur = None if config.bnr_max is None else (torch.asinh(100 * alpha) / 4).float()
+    with torch.autocast(x.device.type, torch.bfloat16) if config.precision == "bf16" else contextlib.nullcontext():
+        return net(x.float(), noise.float(), blur, labels, augment)
 
 
 def network_of(config: TrainConfig, channels: int, classes: int) -> NetworkConfig:
     """The network's config with what data and process decide filled in."""
-    return replace(
-        config.network,
-        image_channels=channels,
-        classes=classes if config.conditional else 0,
-        augment=config.augment > 0,
-        blur_input=config.bnr_max is not None,
-    )
+    classes, told = classes if config.conditional else 0, config.bnr_max is not None
+    return replace(config.network, image_channels=channels, classes=classes, augment=config.augment > 0, blur_input=told)
+
+
+def new_network(config: TrainConfig, channels: int, classes: int) -> WarmNet:
+    net = WarmNet(network_of(config, channels, classes))
+    return net.to(memory_format=torch.channels_last) if config.channels_last else net  # type: ignore[call-overload]
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "ema") -> Denoiser:
@@ -160,14 +150,10 @@ def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "e
     if weights not in ("ema", "net"):
         raise ValueError(f"weights must be 'ema' or 'net', got {weights!r}")
     path = Path(path)
-    if path.is_dir():
-        found = checkpoint.newest(path / "checkpoints")
-        if found is None:
-            raise FileNotFoundError(f"no usable checkpoint in {path / 'checkpoints'}")
-        denoiser = restore(*found, weights)
-    else:
-        denoiser = restore(path, *checkpoint.load(path), weights)
-    return denoiser.to(device).eval().requires_grad_(False)
+    found = checkpoint.newest(path / "checkpoints") if path.is_dir() else (path, *checkpoint.load(path))
+    if found is None:
+        raise FileNotFoundError(f"no usable checkpoint in {path / 'checkpoints'}")
+    return restore(*found, weights).to(device).eval().requires_grad_(False)
 
 
 def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], weights: str) -> Denoiser:
@@ -175,30 +161,21 @@ def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], weigh
     try:
         config, spectrum = config_from(state["config"]), spectrum_of(tensors, state)
         with torch.device("meta"):
-            sizes = WarmNet(network_of(config, len(spectrum.variance), state["classes"]))
+            wanted = new_network(config, len(spectrum.variance), state["classes"]).state_dict()
     except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path}: its description of the network is not usable: {error}") from None
-    wanted = {name: tensor.shape for name, tensor in sizes.state_dict().items()}
     given = {name.removeprefix(weights + "."): tensor for name, tensor in tensors.items() if name.startswith(weights + ".")}
-    odd = [name for name in sorted(wanted.keys() | given.keys()) if name not in given or given[name].shape != wanted.get(name)]
+    odd = sorted(wanted.keys() ^ given.keys()) or [name for name in wanted if wanted[name].shape != given[name].shape]
     if odd:
         raise ValueError(f"{path}: its weights do not fit its config: {odd[0]!r} is missing, unknown or of another shape")
-    net = WarmNet(sizes.config)
+    net = new_network(config, len(spectrum.variance), state["classes"])
     net.load_state_dict(given)
-    return Denoiser(laid_out(net, config), config, spectrum)
-
-
-def laid_out(net: WarmNet, config: TrainConfig) -> WarmNet:
-    return net.to(memory_format=torch.channels_last) if config.channels_last else net  # type: ignore[call-overload]
+    return Denoiser(net, config, spectrum)
 
 
 def spectrum_of(tensors: dict[str, Tensor], state: dict[str, Any]) -> DataSpectrum:
-    """The data's spectrum in a checkpoint; ValueError or KeyError if it is none."""
-    variance, mean = tensors["spectrum.variance"], tensors["spectrum.mean"]
-    usable = variance.ndim == 3 and mean.shape == variance.shape and variance.dtype == torch.float64
-    if not (usable and bool((variance >= 0).all()) and bool(variance.isfinite().all())):
-        raise ValueError(f"its spectrum must be finite float64 [C, H, W] >= 0, got {variance.dtype} {list(variance.shape)}")
-    return DataSpectrum(variance, mean, int(state["spectrum_count"]))
+    """The data's spectrum in a checkpoint; ValueError, TypeError or KeyError if there is none."""
+    return DataSpectrum(tensors["spectrum.variance"], tensors["spectrum.mean"], int(state["spectrum_count"]))
 
 
 def sample_images(
@@ -206,7 +183,7 @@ def sample_images(
     n: int,
     *,
     seed: int = 0,
-    labels: Tensor | None = None,
+    labels: Sequence[int] | Tensor | None = None,
     batch: int | None = None,
     done: Callable[[int], None] = lambda count: None,
     **options: Any,
@@ -214,7 +191,7 @@ def sample_images(
     """``n`` images ``[N, C, H, W]`` in about [-1, 1], on the CPU; image i has seed ``seed + i``.
 
     Args:
-        labels: int64 ``[N]`` classes (-1: none), or None.
+        labels: n integers, the classes (-1: none), or None.
         batch: images at once, which changes them by rounding at most; default: as many as have 2^18 pixels;
             half as many where the GPU's memory does not suffice.
         done: called after each batch with the number of its images.
@@ -224,17 +201,18 @@ def sample_images(
         ValueError: labels or options are wrong.
     """
     device = next(denoiser.net.parameters()).device
-    if labels is not None and labels.shape != (n,):
-        raise ValueError(f"labels must be one for each of {n} images, got {list(labels.shape)}")
-    size, start, parts = batch or max(1, 2**18 // math.prod(denoiser.shape[1:])), 0, []
+    if labels is not None and len(labels) != n:
+        raise ValueError(f"labels must be one for each of {n} images, got {len(labels)}")
+    size, start, parts = batch or max(1, 2**18 // math.prod(denoiser.shape[1:])), 0, [torch.empty(0, *denoiser.shape)]
     while start < n:
         count = min(size, n - start)
-        some = None if labels is None else labels[start : start + count].to(device)
+        some = None if labels is None else labels[start : start + count]
+
+        def raw(x: Tensor, beta: Tensor, some: Any = some) -> RawPrediction:
+            return denoiser.raw(x, beta, some)
+
         try:
-            part = generate(
-                lambda x, beta, some=some: denoiser.raw(x, beta, some),  # type: ignore[misc]
-                (count, *denoiser.shape), process=denoiser.process, seed=seed + start, device=device, **options,
-            )  # fmt: skip
+            part = generate(raw, (count, *denoiser.shape), process=denoiser.process, seed=seed + start, device=device, **options)
         except torch.OutOfMemoryError:
             if count == 1:
                 raise
@@ -243,4 +221,4 @@ def sample_images(
         parts.append(part.float().cpu())
         start += count
         done(count)
-    return torch.cat(parts) if parts else torch.empty(0, *denoiser.shape)
+    return torch.cat(parts)

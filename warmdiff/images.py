@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -25,13 +25,12 @@ def grid(images: Tensor, columns: int | None = None, tile: int = 1) -> Tensor:
     n, c, h, w = images.shape
     columns = columns or max(1, math.ceil(math.sqrt(n)))
     rows, scale = math.ceil(n / columns), max(1, math.ceil(tile / min(h, w)))
+    gap = max(1, scale // 4)
     images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    h, w, gap = h * scale, w * scale, max(1, scale // 4)
-    canvas = torch.full((c, rows * (h + gap) + gap, columns * (w + gap) + gap), 128, dtype=torch.uint8)
-    for i, image in enumerate(images):
-        top, left = gap + (i // columns) * (h + gap), gap + (i % columns) * (w + gap)
-        canvas[:, top : top + h, left : left + w] = image
-    return canvas
+    tiles = F.pad(images, (0, gap, 0, gap, 0, 0, 0, rows * columns - n), value=128)
+    h, w = tiles.shape[2:]
+    canvas = tiles.view(rows, columns, c, h, w).permute(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
+    return F.pad(canvas, (gap, 0, gap, 0), value=128)
 
 
 def write_png(path: Path, image: Tensor) -> None:
@@ -40,6 +39,5 @@ def write_png(path: Path, image: Tensor) -> None:
         from PIL import Image
     except ImportError:
         raise ImportError("writing PNG files needs Pillow: pip install pillow") from None
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path, "PNG")
+    Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy()).save(path, "PNG")

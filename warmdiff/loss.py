@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,14 +10,13 @@ from torch import Tensor, nn
 import warmops
 from warmdiff.augment import augment
 from warmdiff.config import TrainConfig
-from warmdiff.denoiser import blur_coordinate, one_hot, process_of, run_network
+from warmdiff.denoiser import one_hot, process_of, run_network
 from warmdiff.preconditioning import Preconditioning
 from warmdiff.randomness import normals, seeds, uniforms
 from warmdiff.spectrum import DataSpectrum
 
 
-@dataclass(frozen=True)
-class Levels:
+class Levels(NamedTuple):
     """What is random about images, float64 ``[N]`` on the CPU: noise level, blur level, and a number in [0, 1]."""
 
     beta: Tensor
@@ -31,10 +28,8 @@ def draw_levels(config: TrainConfig, positions: Tensor) -> Levels:
     """``ln beta ~ N(level_mean, level_std^2)`` [EDM, table 1]; alpha = bnr beta, ln bnr uniform over a range if there is one."""
     chance = uniforms(config.seed, "levels", positions, 2)
     beta = torch.exp(config.level_mean + config.level_std * normals(config.seed, "beta", positions, 1)[:, 0])
-    ratio = torch.full_like(beta, config.bnr)
-    if config.bnr_max is not None:
-        ratio = config.bnr * (config.bnr_max / config.bnr) ** chance[:, 1]
-    return Levels(beta, ratio * beta, chance[:, 0])
+    spread = 1.0 if config.bnr_max is None else (config.bnr_max / config.bnr) ** chance[:, 1]
+    return Levels(beta, config.bnr * spread * beta, chance[:, 0])
 
 
 class StepInputs(NamedTuple):
@@ -44,8 +39,8 @@ class StepInputs(NamedTuple):
     alpha: Tensor
     beta: Tensor
     seeds: Tensor
-    classes: Tensor | None
-    told: Tensor | None
+    classes: Tensor | None = None
+    told: Tensor | None = None
 
 
 class TwoHeadLoss:
@@ -74,11 +69,9 @@ class TwoHeadLoss:
         """All that is drawn or decided on the CPU; arguments as in a call."""
         config, device = self.config, images.device
         levels = draw_levels(config, positions)
-        x0 = images.float() / 127.5 - 1.0
-        told = None
+        x0, told, classes = images.float() / 127.5 - 1.0, None, None
         if config.augment > 0:
             x0, told = augment(x0, config.augment, config.seed, positions)
-        classes = None
         if self.classes:
             hidden = torch.full_like(positions, -1)
             shown = hidden if labels is None else torch.where(levels.label_chance < config.label_dropout, hidden, labels.cpu())
@@ -89,23 +82,14 @@ class TwoHeadLoss:
     def losses(self, net: nn.Module, inputs: StepInputs) -> tuple[Tensor, Tensor]:
         """The losses of a call; a function of tensors on the device alone."""
         x0, alpha, beta, noise, classes, told = inputs
-        scalings = self.preconditioning(beta, alpha=alpha)
-        x_in, blurred = warmops.blur_noise(x0, alpha, beta, seed=noise, scale=scalings.c_in, return_blurred=True)
-        blur = blur_coordinate(alpha) if self.config.bnr_max is not None else None
-        heads = run_network(net, x_in, scalings.c_noise, blur, classes, told, self.config).float()
+        s = self.preconditioning(beta, alpha=alpha)
+        x_in, blurred = warmops.blur_noise(x0, alpha, beta, seed=noise, scale=s.c_in, return_blurred=True)
+        head_b, head_r = run_network(net, self.config, x_in, s.c_noise, alpha, classes, told).float().chunk(2, dim=1)
 
-        losses = []
-        for head, target, skip, out in (
-            (0, blurred, scalings.c_skip_blurred, scalings.c_out_blurred),
-            (1, x0 - blurred, scalings.c_skip_residual, scalings.c_out_residual),
-        ):
-            on = out > 0  # without blur there is no residual, and its head is off
-            scale = torch.where(on, 1.0 / out.where(on, torch.ones_like(out)), 0.0)
-            wanted = scale.view(-1, 1, 1, 1) * (target - (skip / scalings.c_in).view(-1, 1, 1, 1) * x_in)
-            error = heads.chunk(2, dim=1)[head] * on.view(-1, 1, 1, 1) - wanted
-            losses.append(error.square().mean(dim=(1, 2, 3)))
-        return losses[0], losses[1]
+        def loss(head: Tensor, target: Tensor, skip: Tensor, out: Tensor) -> Tensor:
+            scale = torch.where(out > 0, 1.0 / out, 0.0).view(-1, 1, 1, 1)  # without blur there is no residual, and its head is off
+            wanted = scale * (target - (skip / s.c_in).view(-1, 1, 1, 1) * x_in)
+            return (head * (scale > 0) - wanted).square().mean(dim=(1, 2, 3))
 
-
-def finite(*values: float) -> bool:
-    return all(math.isfinite(value) for value in values)
+        detail = loss(head_r, x0 - blurred, s.c_skip_residual, s.c_out_residual)
+        return loss(head_b, blurred, s.c_skip_blurred, s.c_out_blurred), detail

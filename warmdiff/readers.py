@@ -5,6 +5,7 @@ Nothing is unpickled or extracted to disk. Sizes are checked against what a file
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -13,8 +14,8 @@ import os
 import threading
 import zipfile
 import zlib
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,39 +23,48 @@ import numpy as np
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_IMAGE_BYTES = 2**28  # of one file in an archive, unpacked
 MAX_PIXELS = 2**26  # of one image
+MAX_CLASSES = 2**16
 DEFLATE_LIMIT = 1032  # no deflate stream expands by more
+BROKEN = (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error)  # what the entry of a zip raises
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def is_image(path: PurePath) -> bool:
+    """By its name; what starts with a dot and the folder __MACOSX are a file manager's notes."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 class Refused(ValueError):
     """An archive that looks like an attack."""
 
 
-def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuses names that leave the archive and entries that expand like bombs."""
-    for entry in archive.infolist():
-        parts, name, small, large = PurePosixPath(entry.filename.replace("\\", "/")), entry.filename, entry.compress_size, entry.file_size
-        if parts.is_absolute() or ".." in parts.parts or ":" in name:
-            raise Refused(f"{path}: refused, the entry {name!r} points outside the archive")
-        if large > 2**24 and large > 100 * max(small, 1):
-            raise Refused(f"{path}: refused as a zip bomb, the entry {name!r} would expand from {small:,} to {large:,} bytes")
-        if entry.flag_bits & 1:
-            raise Refused(f"{path}: refused, the entry {name!r} is encrypted")
+@contextlib.contextmanager
+def opened(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
+    """A zip archive, after names that leave it and entries that expand like bombs were refused; what fails inside names the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                name, small, large = entry.filename, entry.compress_size, entry.file_size
+                inside = PurePosixPath(name.replace("\\", "/"))
+                if inside.is_absolute() or ".." in inside.parts or ":" in name:
+                    raise Refused(f"{path}: refused, the entry {name!r} points outside the archive")
+                if large > 2**24 and large > 100 * max(small, 1):
+                    raise Refused(f"{path}: refused as a zip bomb, the entry {name!r} would expand from {small:,} to {large:,} bytes")
+                if entry.flag_bits & 1:
+                    raise Refused(f"{path}: refused, the entry {name!r} is encrypted")
+            yield archive
+    except Refused:
+        raise
+    except (*BROKEN, OSError, ValueError, TypeError, KeyError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{path}: not a usable {what} (truncated?): {error}") from None
 
 
 def read_npz(path: Path) -> tuple[Array, Array | None]:
     """uint8 images under "images" (or first), see `as_planes`, and integer "labels" ``[N]`` (or second, if neither is named)."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            check_archive(path, archive)
-        with np.load(path, allow_pickle=False) as file:
-            names = file.files if "images" not in file else ["images", *(["labels"] if "labels" in file else [])]
-            arrays = [file[name] for name in names[:2]]
-    except Refused:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a usable npz file (truncated?): {error}") from None
+    with opened(path, "npz file"), np.load(path, allow_pickle=False) as file:
+        names = file.files if "images" not in file else ["images", *(["labels"] if "labels" in file else [])]
+        arrays = [file[name] for name in names[:2]]
     if not arrays:
         raise ValueError(f"{path}: no images in it")
     images = as_planes(path, arrays[0])
@@ -77,22 +87,23 @@ def as_planes(path: Path | str, images: Any) -> Array:
 
 def as_labels(path: Path | str, labels: Any, count: int) -> Array:
     labels = np.asarray(labels)
-    if labels.shape != (count,) or labels.dtype.kind not in "iu" or (count and labels.min() < 0):
-        raise ValueError(f"{path}: labels must be {count} integers >= 0, one per image, got {labels.dtype} {list(labels.shape)}")
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or (count and not 0 <= labels.min() <= labels.max() < MAX_CLASSES):
+        got = f"{labels.dtype} {list(labels.shape)}"
+        raise ValueError(f"{path}: labels must be {count} integers in 0..{MAX_CLASSES - 1}, one for each image, got {got}")
     return labels.astype(np.int64)
 
 
 def read_idx(path: Path) -> Array:
     """The array of an IDX file of unsigned bytes (MNIST's format), gzip'd or not."""
+    packed = path.suffix == ".gz"
     try:
-        size = path.stat().st_size
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        with gzip.open(path) if packed else open(path, "rb") as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
                 raise ValueError(f"{path}: not an IDX file of unsigned bytes (it starts with {magic.hex() or 'nothing'})")
             shape = [int.from_bytes(file.read(4), "big") for _ in range(magic[3])]
-            wanted = math.prod(shape)
-            if wanted > size * (DEFLATE_LIMIT if path.suffix == ".gz" else 1):
+            size, wanted = path.stat().st_size, math.prod(shape)
+            if wanted > size * (DEFLATE_LIMIT if packed else 1):
                 raise ValueError(f"{path}: truncated or hostile, {size:,} bytes cannot hold the {wanted:,} that its header announces")
             data = file.read(wanted + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -124,7 +135,7 @@ def decode(content: bytes, size: tuple[int, ...] | None, gray: bool) -> Array:
     Raises ValueError for whatever is not a whole 8-bit image of at most 2^26 pixels.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
         raise ImportError("reading image files needs Pillow: pip install pillow") from None
     if not content:
@@ -141,6 +152,8 @@ def decode(content: bytes, size: tuple[int, ...] | None, gray: bool) -> Array:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
         image = image.convert("L" if gray else "RGB")
+    except UnidentifiedImageError:
+        raise ValueError("not a whole image of a known format") from None
     except (OSError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a whole image: {error}") from None
     if size is not None and image.size != (size[1], size[0]):
@@ -154,7 +167,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.names = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        self.names = sorted(str(inside) for p in path.rglob("*") if is_image(inside := p.relative_to(path)) and p.is_file())
         parents = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in self.names]
         classes = sorted(set(parents))
         self.labels = [classes.index(parent) for parent in parents] if len(classes) > 1 and "" not in classes else None
@@ -169,18 +182,14 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open: dict[tuple[int, int], zipfile.ZipFile] = {}
-        try:
-            with zipfile.ZipFile(path) as archive:
-                check_archive(path, archive)
-                sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
-                listed = json.loads(archive.read("dataset.json")).get("labels") if "dataset.json" in sizes else None
-        except (OSError, zipfile.BadZipFile, zlib.error, UnicodeDecodeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: not a usable zip of images: {error}") from None
-        self.names = sorted(name for name in sizes if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
+        with opened(path, "zip of images") as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
+            listed = dict(json.loads(archive.read("dataset.json"))).get("labels") if "dataset.json" in sizes else None
+        self.names = sorted(name for name in sizes if is_image(PurePosixPath(name)))
         large = [name for name in self.names if sizes[name] > MAX_IMAGE_BYTES]
         if large:
             raise ValueError(f"{path}: refused, the entry {large[0]!r} has {sizes[large[0]]:,} bytes, more than {MAX_IMAGE_BYTES:,}")
-        self.labels = labels_of_json(path, self.names, listed)
+        self.labels = None if listed is None else labels_of_json(path, self.names, listed)
 
     def read(self, name: str) -> bytes:
         key = os.getpid(), threading.get_ident()  # a file position must not be shared, least of all across a fork
@@ -188,21 +197,16 @@ class Archive:
             self._open[key] = zipfile.ZipFile(self.path)
         try:
             return self._open[key].read(name)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+        except BROKEN as error:
             raise ValueError(f"damaged entry: {error}") from None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
 
-
-def labels_of_json(path: Path, names: Sequence[str], listed: Any) -> list[int] | None:
-    if listed is None:
-        return None
+def labels_of_json(path: Path, names: list[str], listed: Any) -> list[int]:
     try:
         by_name = {str(name): label for name, label in listed}
     except (TypeError, ValueError):
         raise ValueError(f"{path}: dataset.json must hold labels as [[name, class], ..] or null") from None
-    missing = [name for name in names if not isinstance(by_name.get(name), int) or by_name[name] < 0]
-    if missing:
-        raise ValueError(f"{path}: dataset.json has no class (an integer >= 0) for {missing[0]!r} ({len(missing)} such images)")
+    odd = [name for name in names if type(by_name.get(name)) is not int or not 0 <= by_name[name] < MAX_CLASSES]
+    if odd:
+        raise ValueError(f"{path}: dataset.json has no class (an integer in 0..{MAX_CLASSES - 1}) for {odd[0]!r} ({len(odd)} such images)")
     return [by_name[name] for name in names]

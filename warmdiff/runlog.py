@@ -8,9 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from warmdiff.checkpoint import write_durably
 from warmdiff.config import TrainConfig
@@ -41,14 +39,13 @@ class RunLog:
     """Writes the run's files at the config's intervals; lines that a resumed run will write again are taken out first."""
 
     def __init__(self, run: Path, config: TrainConfig, step: int, images: int) -> None:
-        self.run, self.config = run, config
-        run.mkdir(parents=True, exist_ok=True)
+        self.run = run
         text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
         write_durably(run / "config.json", lambda path: path.write_text(text))
         path = run / "log.jsonl"
         lines = [line for line in path.read_text().splitlines() if step_of(line) <= step] if path.exists() else []
         write_durably(path, lambda new: new.write_text("".join(line + "\n" for line in lines)))
-        self.file = open(path, "a")  # noqa: SIM115  closed by __exit__
+        self.file = open(path, "a")  # noqa: SIM115  closed by close
         self.board: Any = None
         if config.tensorboard:
             try:
@@ -57,10 +54,7 @@ class RunLog:
                 raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard (or --no-tensorboard)") from None
             self.board = SummaryWriter(run / "tensorboard", purge_step=images + 1)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
         self.file.close()
         if self.board is not None:
             self.board.close()
@@ -69,18 +63,19 @@ class RunLog:
         """A line with the means of finite losses and gradient norms ``[loss, blurred, residual, norm]`` since the last line."""
         names = ("loss", "loss_blurred", "loss_residual", "gradient_norm")
         good = [values for values in window if all(map(math.isfinite, values))]
-        means = dict(zip(names, (sum(column) / len(good) for column in zip(*good, strict=True)), strict=True)) if good else {}
-        rest = {"learning_rate": state.learning_rate, "skipped": state.skipped, "images_per_second": round(state.images_per_second, 2)}
-        self.file.write(json.dumps({"step": state.step, "images": state.images, **means, **rest}) + "\n")
+        numbers = {name: sum(column) / len(good) for name, column in zip(names, zip(*good, strict=True), strict=False)}
+        numbers |= {"learning_rate": state.learning_rate, "skipped": state.skipped}
+        numbers["images_per_second"] = round(state.images_per_second, 2)
+        self.file.write(json.dumps({"step": state.step, "images": state.images, **numbers}) + "\n")
         self.file.flush()
         if self.board is not None:
-            for name, value in {**means, **rest}.items():
+            for name, value in numbers.items():
                 self.board.add_scalar(name, value, state.images)
 
     def preview(self, state: TrainState) -> None:
-        denoiser = state.denoiser
-        labels = torch.arange(PREVIEWS) % denoiser.classes if denoiser.classes else None
-        picture = grid(to_uint8(sample_images(denoiser, PREVIEWS, labels=labels)), tile=48)
+        classes = state.denoiser.classes
+        labels = [i % classes for i in range(PREVIEWS)] if classes else None
+        picture = grid(to_uint8(sample_images(state.denoiser, PREVIEWS, labels=labels)), tile=48)
         write_png(self.run / "previews" / f"{state.images:012d}.png", picture)
         if self.board is not None:
             self.board.add_image("samples", picture, state.images)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 import warmops
+from warmdiff.checkpoint import write_durably
 
 _FORMAT = 1
 
@@ -30,6 +30,12 @@ class DataSpectrum:
     variance: Tensor
     mean: Tensor
     count: int
+
+    def __post_init__(self) -> None:
+        variance, mean = self.variance, self.mean
+        good = variance.dtype == mean.dtype == torch.float64 and variance.ndim == 3 and variance.shape == mean.shape
+        if not (good and variance.isfinite().all() and (variance >= 0).all() and mean.isfinite().all()):
+            raise ValueError("mean and variance of a spectrum must be finite float64 [C, H, W], variance >= 0")
 
     @classmethod
     def constant(cls, size: tuple[int, int, int], variance: float = 0.25) -> DataSpectrum:
@@ -71,17 +77,12 @@ class DataSpectrum:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a small npz file; the old file stays whole until the new one is complete."""
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
+
+        def write(temporary: Path) -> None:
+            with open(temporary, "wb") as file:
                 np.savez(file, format=_FORMAT, count=self.count, mean=self.mean.cpu().numpy(), variance=self.variance.cpu().numpy())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+
+        write_durably(Path(path), write)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DataSpectrum:
@@ -94,15 +95,12 @@ class DataSpectrum:
             with np.load(path, allow_pickle=False) as file:
                 if int(file["format"]) != _FORMAT:
                     raise ValueError(f"format {int(file['format'])} instead of {_FORMAT}")
-                variance, mean, count = (torch.from_numpy(np.array(file[k])) for k in ("variance", "mean", "count"))
+                variance, mean = (torch.from_numpy(np.array(file[name])) for name in ("variance", "mean"))
+                return cls(variance, mean, int(file["count"]))
         except OSError:
             raise
         except Exception as error:
             raise ValueError(f"{path} is not a spectrum of warmdiff: {error}") from error
-        good = variance.dtype == mean.dtype == torch.float64 and variance.ndim == 3 and variance.shape == mean.shape and count.ndim == 0
-        if not (good and variance.isfinite().all() and (variance >= 0).all() and mean.isfinite().all()):
-            raise ValueError(f"{path} is not a spectrum of warmdiff: mean and variance must be finite float64 [C, H, W], variance >= 0")
-        return cls(variance, mean, int(count))
 
     # ---- picture ----
 

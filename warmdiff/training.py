@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
-from warmdiff.data import ImageSet, batches, open_images
-from warmdiff.denoiser import Denoiser, laid_out, network_of, pick_device, spectrum_of
+from warmdiff.data import ImageSet, batches, images_of
+from warmdiff.denoiser import Denoiser, new_network, pick_device, spectrum_of
 from warmdiff.graphs import Graph
 from warmdiff.loss import StepInputs, TwoHeadLoss
-from warmdiff.network import WarmNet
 from warmdiff.runlog import RunLog, lock
 from warmdiff.spectrum import DataSpectrum
 
@@ -63,10 +62,9 @@ class World:
     """The processes that train together: those that torchrun started, or this one alone."""
 
     def __init__(self, device: str) -> None:
-        self.owner = False
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        self.owner = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+        if self.owner:
             dist.init_process_group("nccl" if device != "cpu" and torch.cuda.is_available() else "gloo")
-            self.owner = True
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.device = pick_device(device)
         if self.device.type == "cuda":
@@ -97,24 +95,17 @@ class Trainer:
         if config.cuda_graph and (world.device.type != "cuda" or world.size > 1 or config.micro_batch not in (None, config.batch)):
             where = f"{world.size} processes on {world.device}, micro_batch {config.micro_batch}"
             raise ValueError(f"cuda_graph must be False here: it needs one process, a GPU and no micro_batch, got {where}")
-        self.graph: Graph | None = None
-        self.classes = classes if config.conditional else 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            net = WarmNet(network_of(config, shape[0], classes))
-        net = laid_out(net.to(world.device), config)
-        self.net = net.train()
-        average = copy.deepcopy(net).eval().requires_grad_(False)
-        self.denoiser = Denoiser(average, config, spectrum)
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=(config.betas[0], config.betas[1]))
+            self.net = new_network(config, shape[0], classes).to(world.device).train()
+        self.denoiser = Denoiser(copy.deepcopy(self.net).eval().requires_grad_(False), config, spectrum)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate, betas=(config.betas[0], config.betas[1]))
         self.loss = TwoHeadLoss(config, spectrum, classes)
-        module: nn.Module = net
-        if config.compile:
-            module = torch.compile(net)  # type: ignore[assignment]
+        self.module: Any = torch.compile(self.net) if config.compile else self.net
         if world.size > 1:
             devices = [world.device] if world.device.type == "cuda" else None
-            module = nn.parallel.DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
-        self.module = module
+            self.module = nn.parallel.DistributedDataParallel(self.module, device_ids=devices, broadcast_buffers=False)
+        self.graph: Graph | None = None
         self.step = self.skipped = self.in_a_row = 0
         self.window: list[list[float]] = []  # losses and norm of each step since the last line of the log
 
@@ -144,10 +135,9 @@ class Trainer:
         sums = torch.zeros(2, dtype=torch.float64, device=world.device)
         for start in range(0, len(images), size):
             part = slice(start, start + size)
-            last = start + size >= len(images)
-            quiet = contextlib.nullcontext() if last or world.size == 1 else self.module.no_sync()  # type: ignore[operator]
             given = images[part], None if labels is None else labels[part], positions[part]
-            with quiet:
+            more = world.size > 1 and start + size < len(images)
+            with self.module.no_sync() if more else contextlib.nullcontext():
                 pair = self.replay(*given) if config.cuda_graph else self.backward(self.loss(self.module, *given))
             sums += torch.stack([loss.detach().double().sum() for loss in pair])
         norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), math.inf if config.clip is None else config.clip))
@@ -160,9 +150,8 @@ class Trainer:
         else:
             self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
             if self.in_a_row >= config.max_skipped:
-                raise FloatingPointError(
-                    f"loss or gradient was not finite in {self.in_a_row} steps in a row, up to step {self.step + 1}: giving up"
-                )
+                at = f"{self.in_a_row} steps in a row, up to step {self.step + 1}"
+                raise FloatingPointError(f"loss or gradient was not finite in {at}: giving up")
         self.step += 1
         self.window.append([sum(losses), *losses, norm])
         return losses, norm, stopping > 0
@@ -175,27 +164,24 @@ class Trainer:
 
     def replay(self, images: Tensor, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, ...]:
         """Loss and `backward` as a graph, which writes the gradient anew each time, into memory of its own."""
-        inputs = self.loss.inputs(images, labels, positions)
+        given = {name: t for name, t in self.loss.inputs(images, labels, positions)._asdict().items() if t is not None}
 
-        def step(*given: Tensor) -> tuple[Tensor, ...]:
+        def step(*tensors: Tensor) -> tuple[Tensor, ...]:
             self.optimizer.zero_grad(set_to_none=True)
-            values = iter(given)
-            moved = StepInputs(*(None if t is None else next(values) for t in inputs))  # type: ignore[arg-type]
-            return tuple(loss.detach() for loss in self.backward(self.loss.losses(self.module, moved)))
+            inputs = StepInputs(**dict(zip(given, tensors, strict=True)))
+            return tuple(loss.detach() for loss in self.backward(self.loss.losses(self.module, inputs)))
 
-        given = [t for t in inputs if t is not None]
         if self.graph is None:
             with torch.random.fork_rng([self.world.device]):
-                self.graph = Graph(step, given, warmups=3)
-        return self.graph(*given)
+                self.graph = Graph(step, list(given.values()), warmups=3)
+        return self.graph(*given.values())
 
     @torch.no_grad()
     def average(self) -> None:
         """Moves the averaged weights towards the new ones, with a half-life that grows with the run [EDM, appendix F.2]."""
         config = self.config
-        half_life = float(config.ema)
-        if config.ema_ramp is not None:
-            half_life = min(half_life, (self.images + config.batch) * config.ema_ramp)
+        ramp = math.inf if config.ema_ramp is None else (self.images + config.batch) * config.ema_ramp
+        half_life = min(float(config.ema), ramp)
         share = 1.0 - 0.5 ** (config.batch / half_life) if half_life > 0 else 1.0
         torch._foreach_lerp_(list(self.denoiser.net.parameters()), [p.detach() for p in self.net.parameters()], share)
 
@@ -204,18 +190,16 @@ class Trainer:
     def tensors(self) -> dict[str, Tensor]:
         spectrum = self.denoiser.spectrum
         result = {"spectrum.variance": spectrum.variance, "spectrum.mean": spectrum.mean}
-        result |= {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
-        result |= {f"ema.{name}": tensor for name, tensor in self.denoiser.net.state_dict().items()}
+        for prefix, net in (("net.", self.net), ("ema.", self.denoiser.net)):
+            result |= {prefix + name: tensor for name, tensor in net.state_dict().items()}
         for name, parameter in self.net.named_parameters():
-            for key, tensor in self.optimizer.state.get(parameter, {}).items():
-                result[f"adam.{key}.{name}"] = tensor
+            result |= {f"adam.{key}.{name}": tensor for key, tensor in self.optimizer.state.get(parameter, {}).items()}
         return result
 
     def state(self) -> dict[str, Any]:
-        return {
-            "step": self.step, "skipped": self.skipped, "in_a_row": self.in_a_row, "window": self.window, "classes": self.classes,
-            "spectrum_count": self.denoiser.spectrum.count, "config": dataclasses.asdict(self.config),
-        }  # fmt: skip
+        kept = {name: getattr(self, name) for name in ("step", "skipped", "in_a_row", "window")}
+        about = {"classes": self.denoiser.classes, "spectrum_count": self.denoiser.spectrum.count}
+        return {**kept, **about, "config": dataclasses.asdict(self.config)}
 
     def restore(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """The inverse of `tensors` and `state`.
@@ -227,41 +211,32 @@ class Trainer:
             for prefix, net in (("net.", self.net), ("ema.", self.denoiser.net)):
                 net.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
             for name, parameter in self.net.named_parameters():
-                keys = ("step", "exp_avg", "exp_avg_sq")
-                saved = {key: tensors[f"adam.{key}.{name}"] for key in keys if f"adam.{key}.{name}" in tensors}
-                if saved:
-                    moments = {key: torch.empty_like(parameter).copy_(saved[key]) for key in keys[1:]}
-                    self.optimizer.state[parameter] = {"step": saved["step"], **moments}
+                if f"adam.step.{name}" in tensors:
+                    moments = {key: torch.empty_like(parameter).copy_(tensors[f"adam.{key}.{name}"]) for key in ("exp_avg", "exp_avg_sq")}
+                    self.optimizer.state[parameter] = {"step": tensors[f"adam.step.{name}"], **moments}
             self.step, self.skipped, self.in_a_row = (int(state[key]) for key in ("step", "skipped", "in_a_row"))
             self.window = [[float(value) for value in values] for values in state["window"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: does not fit this run: {error}") from None
 
 
-def check_same(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
-    """Refuses to go on with settings that would change what the run computes."""
-    for item in dataclasses.fields(TrainConfig):
-        old, new = getattr(saved, item.name), getattr(given, item.name)
-        if item.name not in MAY_CHANGE and old != new:
-            raise ValueError(f"{item.name} must stay {old!r} to resume {path}, got {new!r} (another run folder starts anew)")
-
-
 def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trainer:
-    """The newest good checkpoint of the run's folder, or a new network."""
+    """The newest good checkpoint of the run's folder, unless settings would change what it computes; or a new network."""
     found = checkpoint.newest(Path(config.out) / "checkpoints")
     if found is None:
         chosen = range(0, len(images), -(-len(images) // SPECTRUM_IMAGES))
-        spectrum = DataSpectrum.measure(images.chunks(1024, chosen))
-        return Trainer(config, images.shape, images.classes, spectrum, world)
+        return Trainer(config, images.shape, images.classes, DataSpectrum.measure(images.chunks(1024, chosen)), world)
     path, tensors, state = found
     try:
         saved, spectrum = config_from(state["config"]), spectrum_of(tensors, state)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a checkpoint of a run: {error}") from None
-    check_same(path, saved, config)
-    before, now = (state.get("count"), *spectrum.variance.shape), (len(images), *images.shape)
+    for name, old in vars(saved).items():
+        if name not in MAY_CHANGE and old != getattr(config, name):
+            raise ValueError(f"{name} must stay {old!r} to resume {path}, got {getattr(config, name)!r} (another run folder starts anew)")
+    before, now = [state.get("count"), *spectrum.variance.shape], [len(images), *images.shape]
     if before != now:
-        raise ValueError(f"data must be {list(before)} images [N, C, H, W] to resume {path}, got {list(now)}")
+        raise ValueError(f"data must be {before} images [N, C, H, W] to resume {path}, got {now}")
     trainer = Trainer(config, images.shape, images.classes, spectrum, world)
     trainer.restore(path, tensors, state)
     return trainer
@@ -290,28 +265,27 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
     try:
         if config.batch % world.size:
             raise ValueError(f"batch must be a multiple of the {world.size} processes, got {config.batch}")
-        yield from _train(config, world, stop, progress)
+        yield from _train(config, world, stop or (lambda: False), progress)
     finally:
         torch.set_num_threads(threads)
         world.close()
 
 
-def _train(config: TrainConfig, world: World, stop: Callable[[], bool] | None, progress: bool) -> Iterator[TrainState]:
-    run, first = Path(config.out), world.rank == 0
-    options = {"size": config.size, "gray": config.gray, "on_bad": config.on_bad, "root": config.root, "cache_mb": config.cache_mb}
+def _train(config: TrainConfig, world: World, stop: Callable[[], bool], progress: bool) -> Iterator[TrainState]:
+    run, first, batch = Path(config.out), world.rank == 0, config.batch
     if not first:
         world.wait()  # one process downloads
-    images = open_images(config.data, **options, progress=progress and first)  # type: ignore[arg-type]
+    images = images_of(config, progress and first)
     if first:
         world.wait()
     with contextlib.ExitStack() as resources:
         if first:
             resources.enter_context(lock(run))
         trainer = resume_or_start(config, images, world)
-        log = resources.enter_context(RunLog(run, config, trainer.step, trainer.images)) if first else None
-        steps = -(-config.images // config.batch)
-        saved, began, start = trainer.step if trainer.step else -1, time.monotonic(), trainer.step
-        stream = batches(images, config.seed, config.batch, trainer.step, world.rank, world.size, config.workers)
+        log = resources.enter_context(contextlib.closing(RunLog(run, config, trainer.step, trainer.images))) if first else None
+        steps, start, saved = -(-config.images // batch), trainer.step, trainer.step or -1
+        began, stopping = time.monotonic(), False
+        stream = batches(images, config.seed, batch, trainer.step, world.rank, world.size, config.workers)
 
         def save() -> None:
             nonlocal saved
@@ -320,26 +294,23 @@ def _train(config: TrainConfig, world: World, stop: Callable[[], bool] | None, p
                 saved = trainer.step
 
         try:
-            stopping = False
             while trainer.step < steps and not stopping:
                 pixels, labels, positions = next(stream)
                 rate = trainer.rate
                 late = config.minutes is not None and time.monotonic() - began > 60 * config.minutes
-                asked = stop is not None and stop()
-                losses, norm, stopping = trainer.train_step(pixels.to(world.device, non_blocking=True), labels, positions, late or asked)
-                speed = (trainer.step - start) * config.batch / (time.monotonic() - began)
+                losses, norm, stopping = trainer.train_step(pixels.to(world.device, non_blocking=True), labels, positions, late or stop())
+                seen, done = trainer.images, stopping or trainer.step == steps
+                speed = (trainer.step - start) * batch / (time.monotonic() - began)
                 state = TrainState(
-                    trainer.step, steps, trainer.images, sum(losses), losses[0], losses[1], norm, rate, trainer.skipped, speed, run,
-                    trainer.denoiser,
+                    trainer.step, steps, seen, sum(losses), losses[0], losses[1], norm, rate, trainer.skipped, speed, run, trainer.denoiser
                 )  # fmt: skip
-                done = stopping or trainer.step == steps
-                if crosses(trainer.images, config.batch, config.log_every):
+                if crosses(seen, batch, config.log_every):
                     if log is not None:
                         log.write(state, trainer.window)
                     trainer.window.clear()
-                if log is not None and config.preview_every and (done or crosses(trainer.images, config.batch, config.preview_every)):
+                if log is not None and config.preview_every and (done or crosses(seen, batch, config.preview_every)):
                     log.preview(state)
-                if done or crosses(trainer.images, config.batch, config.save_every):
+                if done or crosses(seen, batch, config.save_every):
                     save()
                 yield state
         except GeneratorExit:
