@@ -5,6 +5,7 @@
 // These files are compiled once per instruction set: a function that is not always inlined would leave several copies
 // under one name, and the linker might keep the one that this CPU cannot run.
 #define WARMOPS_INLINE inline __attribute__((always_inline))
+#define WARMOPS_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace warmops {
 

@@ -53,10 +53,11 @@ struct Shared {
 // A thread's own buffers.
 template <class T>
 struct Scratch {
-    Buffer<T> noise, strip, blurred, transform;
+    Buffer<T> pixels, noise, strip, blurred, transform;
 
     Scratch(int64_t height, int64_t width)
-        : noise(kNoisePixels + width + kNoiseBlock + 8 + kLanes<T>),
+        : pixels(kNoisePixels + width + kLanes<T>),
+          noise(kNoisePixels + width + kNoiseBlock + 8 + kLanes<T>),
           strip(width * kLanes<T>),
           blurred(width * kLanes<T>),
           transform(StripDct<T>::kFilterScratch * (height > width ? height : width) * kLanes<T>) {}
@@ -144,7 +145,7 @@ class Forward {
                 down_columns(shared, scratch, g, team);
                 team.wait();
             }
-            finish(shared, scratch, g, sigma != 0.0, index + 1 < last ? group_at(index + 1) : Group{0, 0, 0}, team);
+            finish(shared, scratch, g, sigma != 0.0, team);
             team.wait();
         }
     }
@@ -160,20 +161,19 @@ class Forward {
         Sequences<T> to;
         from.along = a.x.stride[a.dims - 1];
         to.along = 1;
-        to.adjacent = false;
+        from.adjacent = to.adjacent = false;
         for (int64_t row = team.rank * L; row < rows; row += team.size * L) {
             from.count = to.count = int(rows - row < L ? rows - row : L);
             int64_t channel = row / height, r = row % height;
-            const P* x = image<const P>(a.x, g.sample, g.first + channel);
-            for (int l = 0; l < from.count; ++l) {
-                from.begin[l] = x + r * down;
-                to.begin[l] = shared.images.data + r * shared.ld + channel * width;
-                if (++r == height && l + 1 < from.count) {
-                    r = 0;
-                    x = image<const P>(a.x, g.sample, g.first + ++channel);
+            for (int l = 0; l < from.count; r = 0, ++channel) {
+                const P* x = image<const P>(a.x, g.sample, g.first + channel) + r * down;
+                T* z = shared.images.data + r * shared.ld + channel * width;
+                for (; l < from.count && r < height; ++l, ++r, x += down, z += shared.ld) {
+                    from.begin[l] = x;
+                    to.begin[l] = z;
                 }
             }
-            from.find_adjacent();
+            if (from.along != 1) from.find_adjacent();
             load_strip<P, T>(from, width, scratch.strip.data, L);
             dct_rows->filter(scratch.strip.data, L, scratch.blurred.data, L, shared.along.d.data, shared.along.identity, scratch.transform.data);
             store_strip<T, T>(scratch.blurred.data, L, width, to);
@@ -188,61 +188,76 @@ class Forward {
         }
     }
 
-    // Noise, scale, out and blurred. next comes from memory while this group keeps the arithmetic busy.
-    void finish(Shared<T>& shared, Scratch<T>& scratch, const Group& g, bool is_blurred, const Group& next, Team team) const {
+    // Noise, scale, out and blurred.
+    void finish(Shared<T>& shared, Scratch<T>& scratch, const Group& g, bool is_blurred, Team team) const {
         const int d = a.dims - 2;
         const Noise<T> noise(a.seed.at(g.sample));
         const T beta = T(a.noise_sigma.at(g.sample)), scale = T(a.scale.at(g.sample));
         const int64_t some = kNoisePixels > width ? kNoisePixels / width : 1;
         for (int64_t c = 0; c < g.count; ++c) {
             const int64_t channel = g.first + c;
-            const P *x = image<const P>(a.x, g.sample, channel), *next_x = c < next.count ? image<const P>(a.x, next.sample, next.first + c) : nullptr;
+            const P* x = image<const P>(a.x, g.sample, channel);
             const Q* given = image<const Q>(a.noise, g.sample, channel);
             Q *out = image<Q>(a.out, g.sample, channel), *blurred = image<Q>(a.blurred, g.sample, channel);
             for (int64_t row = team.rank * some; row < height; row += team.size * some) {
                 const int64_t count = height - row < some ? height - row : some;
-                if (next_x && a.x.stride[d + 1] == 1) prefetch(next_x + row * a.x.stride[d], count);
-                const bool draws = beta != T(0) && !given;
-                const T* eps = draws ? noise.generate((channel * height + row) * width, count * width, scratch.noise.data) : nullptr;
-                for (int64_t r = row; r < row + count; ++r, eps += draws ? width : 0) {
-                    const T* z = shared.images.data + r * shared.ld + c * width;
-                    if (!is_blurred) {
-                        read_row<P, T>(x + r * a.x.stride[d], a.x.stride[d + 1], width, scratch.strip.data);
-                        z = scratch.strip.data;
-                    }
-                    if (beta != T(0) && given) {
-                        read_row<Q, T>(given + r * a.noise.stride[d], a.noise.stride[d + 1], width, scratch.noise.data);
-                        eps = scratch.noise.data;
-                    }
-                    finish_row(z, eps, beta, scale, out + r * a.out.stride[d], a.out.stride[d + 1],
-                               blurred ? blurred + r * a.blurred.stride[d] : nullptr, a.blurred.stride[d + 1]);
+                Rows rows{shared.images.data + row * shared.ld + c * width, shared.ld, nullptr, beta, scale, out + row * a.out.stride[d],
+                          blurred ? blurred + row * a.blurred.stride[d] : nullptr};
+                if (!is_blurred) {
+                    read_rows<P, T>(x + row * a.x.stride[d], a.x.stride + d, count, width, scratch.pixels.data);
+                    rows.z = scratch.pixels.data;
+                    rows.ld = width;
+                }
+                if (beta != T(0) && given) {
+                    read_rows<Q, T>(given + row * a.noise.stride[d], a.noise.stride + d, count, width, scratch.noise.data);
+                    rows.eps = scratch.noise.data;
+                } else if (beta != T(0)) {
+                    rows.eps = noise.generate((channel * height + row) * width, count * width, scratch.noise.data);
+                }
+                if (rows.eps && scale != T(1)) {
+                    finish_rows<true, true>(rows, count);
+                } else if (rows.eps) {
+                    finish_rows<true, false>(rows, count);
+                } else if (scale != T(1)) {
+                    finish_rows<false, true>(rows, count);
+                } else {
+                    finish_rows<false, false>(rows, count);
                 }
             }
         }
     }
 
-    void prefetch(const P* x, int64_t rows) const {
-        for (int64_t r = 0; r < rows; ++r)
-            for (int64_t j = 0; j < width; j += 64 / int64_t(sizeof(P))) __builtin_prefetch(x + r * a.x.stride[a.dims - 2] + j, 0, 2);
-    }
+    // Neighbouring rows of one image: blurred, its noise (rows of width), and where they go.
+    struct Rows {
+        const T* z;
+        int64_t ld;
+        const T* eps;
+        T beta, scale;
+        Q *out, *blurred;
+    };
 
-    void finish_row(const T* z, const T* eps, T beta, T scale, Q* out, int64_t out_stride, Q* blurred, int64_t blurred_stride) const {
-        const int64_t columns = width;
-        const V<T> vbeta = set1(beta), vscale = set1(scale);
-        const bool scaled = scale != T(1);
+    template <bool NOISY, bool SCALED>
+    void finish_rows(Rows at, int64_t count) const {
+        const int64_t columns = width, down = a.out.stride[a.dims - 2], along = a.out.stride[a.dims - 1];
+        const int64_t blurred_down = a.blurred.stride[a.dims - 2], blurred_along = a.blurred.stride[a.dims - 1];
+        const V<T> beta = set1(at.beta), scale = set1(at.scale);
         // Rounded one by one: alpha = 0 gives the bits of x + beta * eps.
-        const auto value = [&](V<T> v, int64_t j) {
-            if (eps) v = v + vbeta * load(eps + j);
-            return scaled ? vscale * v : v;
+        const auto value = [=](V<T> v, const T* eps) WARMOPS_INLINE_LAMBDA {
+            if (NOISY) v = v + beta * load(eps);
+            return SCALED ? scale * v : v;
         };
-        int64_t j = 0;
-        if (out_stride == 1 && !blurred)
-            for (; j + L <= columns; j += L) Pixel<Q, T>::write(out + j, value(load(z + j), j));
-        for (; j < columns; j += L) {
-            const int64_t left = columns - j < L ? columns - j : L;
-            const V<T> v = load(z + j);
-            if (blurred) put(blurred + j * blurred_stride, blurred_stride, left, v);
-            put(out + j * out_stride, out_stride, left, value(v, j));
+        for (; count > 0; --count, at.z += at.ld, at.out += down) {
+            int64_t j = 0;
+            if (along == 1 && !at.blurred)
+                for (; j + L <= columns; j += L) Pixel<Q, T>::write(at.out + j, value(load(at.z + j), at.eps + j));
+            for (; j < columns; j += L) {
+                const int64_t left = columns - j < L ? columns - j : L;
+                const V<T> v = load(at.z + j);
+                if (at.blurred) put(at.blurred + j * blurred_along, blurred_along, left, v);
+                put(at.out + j * along, along, left, value(v, at.eps + j));
+            }
+            if (NOISY) at.eps += columns;
+            if (at.blurred) at.blurred += blurred_down;
         }
     }
 

@@ -56,9 +56,44 @@ WARMOPS_INLINE void philox_rounds(const VQ counter[S], const PhiloxKeys& keys, V
     }
 }
 
-WARMOPS_INLINE VU merge(VQ even, VQ odd) { return (VU)((even & 0xFFFFFFFFull) | (odd << 32)); }
+// The lower halves of both, in turns.
+#if defined(__AVX512F__)
+WARMOPS_INLINE VU in_turns(VQ a, VQ b) { return (VU)_mm512_mask_shuffle_epi32((__m512i)a, 0xAAAA, (__m512i)b, _MM_PERM_CCAA); }
+#else
+WARMOPS_INLINE VU in_turns(VQ a, VQ b) { return (VU)((a & 0xFFFFFFFFull) | (b << 32)); }
+#endif
 
 // sqrt(-2 ln u), u = (w + 0.5) / 2^32. Above 1/2 the complement is used, so that ln u near u = 1 keeps its digits.
+#if defined(__AVX512F__)
+// u = 2^e m, m in [1/2, 1), and ln m = ln(1 + f) - ln c, 1 + f = c m, with a c for each sixteenth: |f| <= 1/32, and c = 1
+// next to m = 1.
+WARMOPS_INLINE VF radius(VU w) {
+    const __m512 cs = _mm512_setr_ps(0x1.f07c2p+0f, 0x1.d41d42p+0f, 0x1.bacf92p+0f, 0x1.a41a42p+0f, 0x1.8f9c18p+0f, 0x1.7d05f4p+0f,
+                                     0x1.6c16c2p+0f, 0x1.5c9882p+0f, 0x1.4e5e0ap+0f, 0x1.414142p+0f, 0x1.3521dp+0f, 0x1.29e412p+0f,
+                                     0x1.1f7048p+0f, 0x1.15b1e6p+0f, 0x1.0c9714p+0f, 1.0f);
+    const __m512 two_ln_cs = _mm512_setr_ps(0x1.5322e4p+0f, 0x1.35028cp+0f, 0x1.188ee4p+0f, 0x1.fb358cp-1f, 0x1.c7ff9ap-1f, 0x1.973a34p-1f,
+                                            0x1.68ac86p-1f, 0x1.3c2526p-1f, 0x1.1178e6p-1f, 0x1.d10384p-2f, 0x1.823c18p-2f, 0x1.365fc6p-2f,
+                                            0x1.da7278p-3f, 0x1.4d3116p-3f, 0x1.894a84p-4f, 0.0f);
+    const __m512 minus_one = _mm512_set1_ps(-1.0f);
+    const __mmask16 upper = _mm512_movepi32_mask((__m512i)w);
+    const __m512i folded = _mm512_mask_xor_epi32((__m512i)w, upper, (__m512i)w, _mm512_set1_epi32(-1));
+    const __m512 p2 = (__m512)fma((VF)_mm512_cvtepi32_ps(folded), set1(0x1p-31f), set1(0x1p-32f));  // 2 u below, 2 (1 - u) above
+    const VF e = (VF)_mm512_maskz_getexp_ps(__mmask16(~upper), p2);
+    // Four bits of the mantissa choose c. Above they come from 1 - p2 / 2, kept in [1/2, 1).
+    const __m512 chooses = _mm512_mask_fmadd_ps(p2, upper, _mm512_set1_ps(-0.5f + 0x1p-24f), _mm512_set1_ps(1.0f - 0x1p-24f));
+    const __m512i index = _mm512_srli_epi32((__m512i)chooses, 19);
+    const __m512 c = _mm512_permutexvar_ps(index, cs), two_ln_c = _mm512_permutexvar_ps(index, two_ln_cs);
+    // f = c m - 1 below, (c - 1) - c p2 / 2 above
+    const __m512 m = _mm512_getmant_ps(p2, _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_src);
+    const __m512 factor = _mm512_mask_mul_ps(m, upper, p2, _mm512_set1_ps(-0.5f));
+    const VF f = fma((VF)c, (VF)factor, (VF)_mm512_mask_add_ps(minus_one, upper, c, minus_one));
+    VF q = fma(f, set1(0.20412749f), set1(-0.25004653f));
+    q = fma(q, f, set1(0.33333227f));
+    q = fma(q, f, set1(-0.5f));
+    const VF two_ln_2 = set1(1.3862944f), ln = fma(f * f, q, f);
+    return sqrt(fma(ln, set1(-2.0f), fma(e, -two_ln_2, (VF)two_ln_c)));
+}
+#else
 WARMOPS_INLINE VF radius(VU w) {
     const VI upper = (VI)w >> 31;
     const VF p = (__builtin_convertvector((VI)w ^ upper, VF) + 0.5f) * 0x1p-32f;
@@ -85,69 +120,59 @@ WARMOPS_INLINE VF radius(VU w) {
     const VF ln = fma(e, set1(0.693359375f), f + tail);
     return sqrt(ln * -2.0f);
 }
+#endif
 
 // Cosine and sine of 2 pi (w + 0.5) / 2^32; quarter turns are taken off in integers.
 WARMOPS_INLINE void cos_sin(VU w, VF& cosine, VF& sine) {
-    // Twice the rest and the half are an odd integer; pi 2^-32 in two parts.
-    const VF rest = __builtin_convertvector((VI)(w << 2 | 2u) >> 1, VF);
-    const VF g = fma(rest, set1(7.31459059988282e-10f), rest * -2.035470133961082e-17f);
+    const VF rest = __builtin_convertvector((VI)(w << 2), VF);  // of the quarter turn, in units of 2^-32 turns / 4
+    const VF g = fma(rest, set1(3.65729529994141e-10f), fma(rest, set1(-1.017735066980541e-17f), set1(7.31459059988282e-10f)));
     const VF g2 = g * g;
     VF s = fma(g2, set1(-1.9515295891e-4f), set1(8.3321608736e-3f));
     s = fma(s, g2, set1(-1.6666654611e-1f));
-    s = fma(s * g2, g, g);
+    s = fma(s, g2 * g, g);
     VF c = fma(g2, set1(2.443315711809948e-5f), set1(-1.388731625493765e-3f));
     c = fma(c, g2, set1(4.166664568298827e-2f));
-    c = fma(c * g2, g2, fma(g2, set1(-0.5f), set1(1.0f)));
+    c = fma(c, g2, set1(-0.5f));
+    c = fma(c, g2, set1(1.0f));
     const VU turn = w + 0x20000000u;  // its two upper bits count the quarter turns
     const VU odd = turn & 0x40000000u;
     cosine = (VF)((VU)(odd != 0 ? s : c) ^ ((turn + 0x40000000u) & 0x80000000u));
     sine = (VF)((VU)(odd != 0 ? c : s) ^ (turn & 0x80000000u));
 }
 
-// Lane i of a vector of counters holds counter (i % 4) * (lanes / 4) + i / 4: four unpackings then put the elements in order.
+// Counters in the order in which one unpacking brings the elements of a pair of vectors into theirs.
 struct CounterLanes {
-    VQ even, odd;
+    VQ lanes;
     CounterLanes() {
-        for (int i = 0; i < kLanes<float>; i += 2) {
-            even[i / 2] = uint64_t((i % 4) * (kLanes<float> / 4) + i / 4);
-            odd[i / 2] = uint64_t(((i + 1) % 4) * (kLanes<float> / 4) + (i + 1) / 4);
-        }
+        for (int i = 0; i < kLanes<double>; ++i) lanes[i] = uint64_t(i % 2 * (kLanes<double> / 2) + i / 2);
     }
 };
 
-// The words of B blocks, elements 4 * counter and on; words of one kind side by side in each block.
+// The words of 2 B vectors of counters, elements 4 * counter and on: of each, the words for radii, then those for angles.
 template <int B>
 WARMOPS_INLINE void philox_blocks(uint64_t counter, const CounterLanes& lanes, const PhiloxKeys& keys, float* out) {
+    constexpr int L = kLanes<float>;
     VQ counters[2 * B], w[2 * B][4];
-#pragma GCC unroll 2
-    for (int b = 0; b < B; ++b) {
-        const VQ first = fill<VQ>(counter + uint64_t(b * kLanes<float>));
-        counters[2 * b] = first + lanes.even;
-        counters[2 * b + 1] = first + lanes.odd;
-    }
+#pragma GCC unroll 4
+    for (int b = 0; b < 2 * B; ++b) counters[b] = fill<VQ>(counter + uint64_t(b * kLanes<double>)) + lanes.lanes;
     philox_rounds<2 * B>(counters, keys, w);
-#pragma GCC unroll 2
-    for (int b = 0; b < B; ++b)
-        for (int i = 0; i < 4; ++i) store(out + b * kNoiseBlock + i * kLanes<float>, (VF)merge(w[2 * b][i], w[2 * b + 1][i]));
+#pragma GCC unroll 4
+    for (int b = 0; b < 2 * B; ++b) {
+        store(out + 2 * b * L, (VF)in_turns(w[b][0], w[b][2]));
+        store(out + (2 * b + 1) * L, (VF)in_turns(w[b][1], w[b][3]));
+    }
 }
 
 // One block of words to normals, in place and in the order of the elements.
 WARMOPS_INLINE void box_muller_block(float* block) {
     constexpr int L = kLanes<float>;
-    VF n[4];
     for (int i = 0; i < 4; i += 2) {
         const VF r = radius((VU)load(block + i * L));
         VF c, s;
         cos_sin((VU)load(block + (i + 1) * L), c, s);
-        n[i] = r * c;
-        n[i + 1] = r * s;
+        store(block + i * L, unpack_lo(r * c, r * s));
+        store(block + (i + 1) * L, unpack_hi(r * c, r * s));
     }
-    const VF lo01 = unpack_lo(n[0], n[1]), hi01 = unpack_hi(n[0], n[1]);
-    const VF lo23 = unpack_lo(n[2], n[3]), hi23 = unpack_hi(n[2], n[3]);
-    store(block, unpack_lo2(lo01, lo23));
-    store(block + L, unpack_hi2(lo01, lo23));
-    store(block + 2 * L, unpack_lo2(hi01, hi23));
-    store(block + 3 * L, unpack_hi2(hi01, hi23));
 }
 
 // The normals of one sample.

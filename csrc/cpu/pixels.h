@@ -1,7 +1,7 @@
 // Rows of a tensor of any dtype and stride, to and from the dtype that the kernels compute in.
 #pragma once
 #include "args.h"
-#include "simd.h"
+#include "transpose.h"
 
 namespace {
 
@@ -12,33 +12,51 @@ struct BFloat {
     uint16_t bits;
 };
 
-// Vectors of pixels in the compute dtype T. P is how they are stored.
+// Vectors of pixels in the compute dtype T. P is how they are stored, Raw a vector of them, Loose one of any address.
 template <class P, class T>
-struct Pixel;
+struct Format;
+template <>
+struct Format<float, float> {
+    using Raw = VF;
+    using Loose = VFu;
+    static WARMOPS_INLINE VF decode(VF v) { return v; }
+    static WARMOPS_INLINE VF encode(VF v) { return v; }
+};
+template <>
+struct Format<double, double> {
+    using Raw = VD;
+    using Loose = VDu;
+    static WARMOPS_INLINE VD decode(VD v) { return v; }
+    static WARMOPS_INLINE VD encode(VD v) { return v; }
+};
+template <>
+struct Format<Half, float> {
+    using Raw = VH;
+    using Loose = VHu;
+    static WARMOPS_INLINE VF decode(VH v) { return from_half(v); }
+    static WARMOPS_INLINE VH encode(VF v) { return to_half(v); }
+};
+template <>
+struct Format<BFloat, float> {
+    using Raw = VH;
+    using Loose = VHu;
+    static WARMOPS_INLINE VF decode(VH v) { return from_bfloat(v); }
+    static WARMOPS_INLINE VH encode(VF v) { return to_bfloat(v); }
+};
+template <>
+struct Format<uint8_t, float> {
+    using Raw = VB;
+    using Loose = VBu;
+    static WARMOPS_INLINE VF decode(VB v) { return from_byte(v); }
+};
 
-template <>
-struct Pixel<float, float> {
-    static WARMOPS_INLINE VF read(const float* p) { return load(p); }
-    static WARMOPS_INLINE void write(float* p, VF v) { store(p, v); }
-};
-template <>
-struct Pixel<double, double> {
-    static WARMOPS_INLINE VD read(const double* p) { return load(p); }
-    static WARMOPS_INLINE void write(double* p, VD v) { store(p, v); }
-};
-template <>
-struct Pixel<Half, float> {
-    static WARMOPS_INLINE VF read(const Half* p) { return from_half(*reinterpret_cast<const VHu*>(p)); }
-    static WARMOPS_INLINE void write(Half* p, VF v) { *reinterpret_cast<VHu*>(p) = to_half(v); }
-};
-template <>
-struct Pixel<BFloat, float> {
-    static WARMOPS_INLINE VF read(const BFloat* p) { return from_bfloat(*reinterpret_cast<const VHu*>(p)); }
-    static WARMOPS_INLINE void write(BFloat* p, VF v) { *reinterpret_cast<VHu*>(p) = to_bfloat(v); }
-};
-template <>
-struct Pixel<uint8_t, float> {
-    static WARMOPS_INLINE VF read(const uint8_t* p) { return from_byte(*reinterpret_cast<const VBu*>(p)); }
+template <class P, class T>
+struct Pixel : Format<P, T> {
+    using typename Format<P, T>::Raw;
+    using typename Format<P, T>::Loose;
+    static WARMOPS_INLINE V<T> read(const P* p) { return Pixel::decode(*reinterpret_cast<const Loose*>(p)); }
+    static WARMOPS_INLINE V<T> read_halves(const P* low, const P* high) { return Pixel::decode(join<Raw>(low, high)); }
+    static WARMOPS_INLINE void write(P* p, V<T> v) { *reinterpret_cast<Loose*>(p) = Pixel::encode(v); }
 };
 
 // Up to one vector of pixels, gathered when they are not neighbours; lanes beyond count hold what a zero stands for.
@@ -79,6 +97,13 @@ inline void read_row(const P* p, int64_t stride, int64_t count, T* row) {
         const int64_t left = count - i < L ? count - i : L;
         store(row + i, stride == 1 ? First<P, T>::read(p + i, left) : read_some<P, T>(p + i * stride, stride, left));
     }
+}
+
+// Rows of width pixels, strides [rows, columns], one after the other.
+template <class P, class T>
+inline void read_rows(const P* p, const int64_t* stride, int64_t count, int64_t width, T* rows) {
+    if (stride[1] == 1 && stride[0] == width) return read_row<P, T>(p, 1, count * width, rows);
+    for (int64_t r = 0; r < count; ++r) read_row<P, T>(p + r * stride[0], stride[1], width, rows + r * width);
 }
 
 }  // namespace

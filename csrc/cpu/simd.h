@@ -102,6 +102,8 @@ WARMOPS_INLINE VF unpack_lo(VF a, VF b) { return (VF)_mm512_unpacklo_ps((__m512)
 WARMOPS_INLINE VF unpack_hi(VF a, VF b) { return (VF)_mm512_unpackhi_ps((__m512)a, (__m512)b); }
 WARMOPS_INLINE VF unpack_lo2(VF a, VF b) { return (VF)_mm512_unpacklo_pd((__m512d)a, (__m512d)b); }
 WARMOPS_INLINE VF unpack_hi2(VF a, VF b) { return (VF)_mm512_unpackhi_pd((__m512d)a, (__m512d)b); }
+WARMOPS_INLINE VD unpack_lo(VD a, VD b) { return (VD)_mm512_unpacklo_pd((__m512d)a, (__m512d)b); }
+WARMOPS_INLINE VD unpack_hi(VD a, VD b) { return (VD)_mm512_unpackhi_pd((__m512d)a, (__m512d)b); }
 WARMOPS_INLINE VF from_half(VH h) { return (VF)_mm512_cvtph_ps((__m256i)h); }
 WARMOPS_INLINE VH to_half(VF f) { return (VH)_mm512_cvtps_ph((__m512)f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 #elif defined(__AVX2__)
@@ -118,6 +120,8 @@ WARMOPS_INLINE VF unpack_lo(VF a, VF b) { return (VF)_mm256_unpacklo_ps((__m256)
 WARMOPS_INLINE VF unpack_hi(VF a, VF b) { return (VF)_mm256_unpackhi_ps((__m256)a, (__m256)b); }
 WARMOPS_INLINE VF unpack_lo2(VF a, VF b) { return (VF)_mm256_unpacklo_pd((__m256d)a, (__m256d)b); }
 WARMOPS_INLINE VF unpack_hi2(VF a, VF b) { return (VF)_mm256_unpackhi_pd((__m256d)a, (__m256d)b); }
+WARMOPS_INLINE VD unpack_lo(VD a, VD b) { return (VD)_mm256_unpacklo_pd((__m256d)a, (__m256d)b); }
+WARMOPS_INLINE VD unpack_hi(VD a, VD b) { return (VD)_mm256_unpackhi_pd((__m256d)a, (__m256d)b); }
 WARMOPS_INLINE VF from_half(VH h) { return (VF)_mm256_cvtph_ps((__m128i)h); }
 WARMOPS_INLINE VH to_half(VF f) { return (VH)_mm256_cvtps_ph((__m256)f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 #else

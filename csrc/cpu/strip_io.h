@@ -1,7 +1,6 @@
 // Strips: kLanes sequences side by side, element j of all of them in vector j; to and from tensors of any stride.
 #pragma once
 #include "pixels.h"
-#include "transpose.h"
 
 namespace {
 
@@ -19,6 +18,15 @@ struct Sequences {
     }
 };
 
+// The rows of a block, for transpose.
+template <class T>
+WARMOPS_INLINE auto rows_of(const T* block, int64_t step) {
+    return [=](int l, int h) WARMOPS_INLINE_LAMBDA {
+        const T* half = block + l * step + h * (kLanes<T> / 2);
+        return join<V<T>>(half, half + kLanes<T> / 2 * step);
+    };
+}
+
 // Elements [0, points) of each sequence, times factor, to strip[j * step]; lanes beyond the last sequence hold
 // finite numbers.
 template <class P, class T>
@@ -34,22 +42,16 @@ void load_strip(const Sequences<const P>& s, int64_t points, T* strip, int64_t s
         return;
     }
     if (s.along == 1) {
-        for (int64_t j = 0; j < points; j += L) {
-            V<T> block[L];
-            const int64_t left = points - j;
-            if (left >= L && s.count == L) {
-#pragma GCC unroll 16
-                for (int l = 0; l < L; ++l) block[l] = Pixel<P, T>::read(s.begin[l] + j);
-            } else {
-                for (int l = 0; l < L; ++l) block[l] = l < s.count ? First<P, T>::read(s.begin[l] + j, left < L ? left : L) : V<T>{};
-            }
-            transpose(block);
-            if (left >= L) {
-#pragma GCC unroll 16
-                for (int l = 0; l < L; ++l) store(strip + (j + l) * step, f * block[l]);
-            } else {
-                for (int l = 0; l < left; ++l) store(strip + (j + l) * step, f * block[l]);
-            }
+        int64_t j = 0;
+        if (s.count == L)
+            for (; j + L <= points; j += L)
+                transpose<T>([&](int l, int h) WARMOPS_INLINE_LAMBDA { return Pixel<P, T>::read_halves(s.begin[l] + j + h * (L / 2), s.begin[l + L / 2] + j + h * (L / 2)); },
+                             [&](int c, V<T> v) WARMOPS_INLINE_LAMBDA { store(strip + (j + c) * step, f * v); });
+        for (; j < points; j += L) {
+            alignas(kBytes) T rows[L * L];
+            const int64_t left = points - j < L ? points - j : L;
+            for (int l = 0; l < L; ++l) store(rows + l * L, l < s.count ? First<P, T>::read(s.begin[l] + j, left) : V<T>{});
+            transpose<T>(rows_of(rows, L), [&](int c, V<T> v) WARMOPS_INLINE_LAMBDA { if (c < left) store(strip + (j + c) * step, f * v); });
         }
         return;
     }
@@ -74,17 +76,15 @@ void store_strip(const T* strip, int64_t step, int64_t points, const Sequences<P
         return;
     }
     if (s.along == 1) {
-        for (int64_t j = 0; j < points; j += L) {
-            V<T> block[L];
-            const int64_t left = points - j;
-            for (int l = 0; l < L; ++l) block[l] = l < left ? load(strip + (j + l) * step) : V<T>{};
-            transpose(block);
-            if (left >= L && s.count == L) {
-#pragma GCC unroll 16
-                for (int l = 0; l < L; ++l) Pixel<P, T>::write(s.begin[l] + j, block[l]);
-            } else {
-                for (int l = 0; l < s.count; ++l) First<P, T>::write(s.begin[l] + j, left < L ? left : L, block[l]);
-            }
+        int64_t j = 0;
+        if (s.count == L)
+            for (; j + L <= points; j += L)
+                transpose<T>(rows_of(strip + j * step, step), [&](int c, V<T> v) WARMOPS_INLINE_LAMBDA { Pixel<P, T>::write(s.begin[c] + j, v); });
+        for (; j < points; j += L) {
+            alignas(kBytes) T rows[L * L];
+            const int64_t left = points - j < L ? points - j : L;
+            for (int l = 0; l < L; ++l) store(rows + l * L, l < left ? load(strip + (j + l) * step) : V<T>{});
+            transpose<T>(rows_of(rows, L), [&](int c, V<T> v) WARMOPS_INLINE_LAMBDA { if (c < s.count) First<P, T>::write(s.begin[c] + j, left, v); });
         }
         return;
     }

@@ -1,65 +1,123 @@
-// Square blocks of kLanes x kLanes values, transposed in registers.
+// Square blocks of kLanes x kLanes values, transposed on their way from memory to registers.
 #pragma once
 #include "simd.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-WARMOPS_INLINE VD unpack_lo(VD a, VD b) { return (VD)_mm512_unpacklo_pd((__m512d)a, (__m512d)b); }
-WARMOPS_INLINE VD unpack_hi(VD a, VD b) { return (VD)_mm512_unpackhi_pd((__m512d)a, (__m512d)b); }
+// A vector of two halves, each from an address of its own: an instruction that loads it costs no shuffle.
 template <class VT>
-WARMOPS_INLINE VT quarters_even(VT a, VT b) { return (VT)_mm512_shuffle_f32x4((__m512)a, (__m512)b, 0x88); }
-template <class VT>
-WARMOPS_INLINE VT quarters_odd(VT a, VT b) { return (VT)_mm512_shuffle_f32x4((__m512)a, (__m512)b, 0xDD); }
-// Four vectors of four 128-bit parts, as a 4 x 4 matrix of them.
-template <class VT>
-WARMOPS_INLINE void transpose_parts(const VT* in, int step, VT* out, int out_step) {
-    const VT a = quarters_even(in[0], in[step]), b = quarters_odd(in[0], in[step]);
-    const VT c = quarters_even(in[2 * step], in[3 * step]), d = quarters_odd(in[2 * step], in[3 * step]);
-    out[0] = quarters_even(a, c);
-    out[out_step] = quarters_even(b, d);
-    out[2 * out_step] = quarters_odd(a, c);
-    out[3 * out_step] = quarters_odd(b, d);
+WARMOPS_INLINE VT join(const void* low, const void* high) {
+    VT v;
+    memcpy(&v, low, sizeof v / 2);
+    memcpy(reinterpret_cast<char*>(&v) + sizeof v / 2, high, sizeof v / 2);
+    return v;
 }
-#elif defined(__AVX2__)
-WARMOPS_INLINE VD unpack_lo(VD a, VD b) { return (VD)_mm256_unpacklo_pd((__m256d)a, (__m256d)b); }
-WARMOPS_INLINE VD unpack_hi(VD a, VD b) { return (VD)_mm256_unpackhi_pd((__m256d)a, (__m256d)b); }
-template <class VT>
-WARMOPS_INLINE void transpose_parts(const VT* in, int step, VT* out, int out_step) {
-    out[0] = (VT)_mm256_permute2f128_ps((__m256)in[0], (__m256)in[step], 0x20);
-    out[out_step] = (VT)_mm256_permute2f128_ps((__m256)in[0], (__m256)in[step], 0x31);
+#if defined(__AVX2__)
+WARMOPS_INLINE __m128i join_eights(const void* low, const void* high) {
+    return _mm_unpacklo_epi64(_mm_loadl_epi64(static_cast<const __m128i*>(low)), _mm_loadl_epi64(static_cast<const __m128i*>(high)));
+}
+WARMOPS_INLINE __m256i join_sixteens(const void* low, const void* high) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(low))),
+                                   _mm_loadu_si128(static_cast<const __m128i*>(high)), 1);
+}
+#if defined(__AVX512F__)
+WARMOPS_INLINE __m512i join_thirty_twos(const void* low, const void* high) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(low))),
+                              _mm256_loadu_si256(static_cast<const __m256i*>(high)), 1);
+}
+template <>
+WARMOPS_INLINE VF join<VF>(const void* low, const void* high) {
+    return (VF)join_thirty_twos(low, high);
+}
+template <>
+WARMOPS_INLINE VD join<VD>(const void* low, const void* high) {
+    return (VD)join_thirty_twos(low, high);
+}
+template <>
+WARMOPS_INLINE VH join<VH>(const void* low, const void* high) {
+    return (VH)join_sixteens(low, high);
+}
+template <>
+WARMOPS_INLINE VB join<VB>(const void* low, const void* high) {
+    return (VB)join_eights(low, high);
 }
 #else
-WARMOPS_INLINE VD unpack_lo(VD a, VD b) { return VD{a[0], b[0]}; }
-WARMOPS_INLINE VD unpack_hi(VD a, VD b) { return VD{a[1], b[1]}; }
-template <class VT>
-WARMOPS_INLINE void transpose_parts(const VT* in, int, VT* out, int) { out[0] = in[0]; }
+template <>
+WARMOPS_INLINE VF join<VF>(const void* low, const void* high) {
+    return (VF)join_sixteens(low, high);
+}
+template <>
+WARMOPS_INLINE VD join<VD>(const void* low, const void* high) {
+    return (VD)join_sixteens(low, high);
+}
+template <>
+WARMOPS_INLINE VH join<VH>(const void* low, const void* high) {
+    return (VH)join_eights(low, high);
+}
+#endif
 #endif
 
-WARMOPS_INLINE void transpose(VF (&v)[kLanes<float>]) {
-    VF t[kLanes<float>];
-#pragma GCC unroll 4
-    for (int i = 0; i < kLanes<float>; i += 4) {
+// v[l] is half of row l, then the same half of row l + kLanes / 2; afterwards v[c] is column c of that half of the block.
+#if defined(__AVX512F__)
+template <class VT>
+WARMOPS_INLINE void exchange_parts(VT& a, VT& b) {
+    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+    const VT lo = (VT)_mm512_permutex2var_pd((__m512d)a, even, (__m512d)b);
+    b = (VT)_mm512_permutex2var_pd((__m512d)a, odd, (__m512d)b);
+    a = lo;
+}
+#endif
+
+#if defined(__AVX2__)
+WARMOPS_INLINE void transpose_half(VF (&v)[kLanes<float> / 2]) {
+#pragma GCC unroll 2
+    for (int i = 0; i < kLanes<float> / 2; i += 4) {
         const VF a = unpack_lo(v[i], v[i + 1]), b = unpack_hi(v[i], v[i + 1]);
         const VF c = unpack_lo(v[i + 2], v[i + 3]), d = unpack_hi(v[i + 2], v[i + 3]);
-        t[i] = unpack_lo2(a, c);
-        t[i + 1] = unpack_hi2(a, c);
-        t[i + 2] = unpack_lo2(b, d);
-        t[i + 3] = unpack_hi2(b, d);
+        v[i] = unpack_lo2(a, c);
+        v[i + 1] = unpack_hi2(a, c);
+        v[i + 2] = unpack_lo2(b, d);
+        v[i + 3] = unpack_hi2(b, d);
     }
+#if defined(__AVX512F__)
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) transpose_parts(t + i, 4, v + i, 4);
+    for (int i = 0; i < 4; ++i) exchange_parts(v[i], v[i + 4]);
+#endif
 }
-
-WARMOPS_INLINE void transpose(VD (&v)[kLanes<double>]) {
-    VD t[kLanes<double>];
-#pragma GCC unroll 4
-    for (int i = 0; i < kLanes<double>; i += 2) {
-        t[i] = unpack_lo(v[i], v[i + 1]);
-        t[i + 1] = unpack_hi(v[i], v[i + 1]);
-    }
+WARMOPS_INLINE void transpose_half(VD (&v)[kLanes<double> / 2]) {
 #pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) transpose_parts(t + i, 2, v + i, 2);
+    for (int i = 0; i < kLanes<double> / 2; i += 2) {
+        const VD a = v[i];
+        v[i] = unpack_lo(a, v[i + 1]);
+        v[i + 1] = unpack_hi(a, v[i + 1]);
+    }
+#if defined(__AVX512F__)
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) exchange_parts(v[i], v[i + 2]);
+#endif
+}
+#else
+WARMOPS_INLINE void transpose_half(VF (&v)[2]) {
+    const VF a = unpack_lo(v[0], v[1]), b = unpack_hi(v[0], v[1]);
+    v[0] = unpack_lo2(a, b);
+    v[1] = unpack_hi2(a, b);
+}
+WARMOPS_INLINE void transpose_half(VD (&)[1]) {}
+#endif
+
+// read(l, h): half h of row l, then that of row l + kLanes / 2. write(c, v): column c of the block.
+template <class T, class Read, class Write>
+WARMOPS_INLINE void transpose(const Read& read, const Write& write) {
+    constexpr int L = kLanes<T>;
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+        V<T> v[L / 2];
+#pragma GCC unroll 8
+        for (int l = 0; l < L / 2; ++l) v[l] = read(l, h);
+        transpose_half(v);
+#pragma GCC unroll 8
+        for (int l = 0; l < L / 2; ++l) write(h * (L / 2) + l, v[l]);
+    }
 }
 
 }  // namespace
