@@ -149,6 +149,8 @@ def test_sampling_refusals(trained: Path, tmp_path: Path) -> None:
         (("--labels", "cat"), "--labels must be"),
         (("--n", "0"), "--n and --batch"),
         (("--out", "x.jpg"), "--out must end"),
+        (("--columns", "-1"), "--columns must be >= 1"),
+        (("--seed", str(2**63)), "--seed must be within 64 bits"),
         (("--bnr", "2"), "bnr must be 0.5"),
         (("--steps", "1"), "steps"),
         (("--device", "cuda:99"), "device 'cuda:99' is not usable"),
@@ -295,6 +297,9 @@ def test_own_features_and_missing_ones(monkeypatch: pytest.MonkeyPatch) -> None:
             metrics.extractor(name)
     with pytest.raises(ValueError, match="features must be one of"):
         metrics.extractor("nothing")
+    for name in ("os:getcwd", "os:nothing"):
+        with pytest.raises(ValueError, match="makes a torch module"):
+            metrics.extractor(name)
 
 
 def test_spectrum(tmp_path: Path) -> None:

@@ -59,14 +59,14 @@ def parse_setting(hint: Any) -> Any:
     """A function from a flag's text to a value of a field's type."""
     kind, *others = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
-    def value(text: str) -> Any:
+    def setting(text: str) -> Any:
         if others and text == "none":
             return None
         if typing.get_origin(kind) is tuple:
             return tuple(typing.get_args(kind)[0](part) for part in text.replace("x", ",").split(","))
         return int(text.replace("_", "")) if kind is int else kind(text)
 
-    return value
+    return setting
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Collection[str] = ()) -> None:
@@ -207,6 +207,8 @@ def sample_command(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     if out.suffix not in ("", ".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, or be a folder, got {arguments.out!r}")
+    if arguments.columns is not None and arguments.columns < 1:
+        raise ValueError(f"--columns must be >= 1, got {arguments.columns}")
     _, images, labels = samples_of(arguments, arguments.n)
     if out.suffix == ".png":
         write_png(out, grid(images, arguments.columns, tile=48))

@@ -127,7 +127,7 @@ def load_config(path: str | Path) -> TrainConfig:
     try:
         text = path.read_text()
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"cannot read the config file {path}: {error}") from None
     try:
         return config_from(values)

@@ -82,7 +82,10 @@ def extractor(name: str, device: str = "cpu") -> Extractor:
     module, colon, function = name.partition(":")
     if not colon:
         raise ValueError(f"features must be one of {', '.join(EXTRACTORS)}, or package.module:function, got {name!r}")
-    net = getattr(importlib.import_module(module), function)().eval().to(device)
+    net = getattr(importlib.import_module(module), function, object)()
+    if not isinstance(net, torch.nn.Module):
+        raise ValueError(f"features {name!r} must name a function that makes a torch module, got {type(net).__name__}")
+    net.eval().to(device)
     return Extractor(name, f"FD-{function}", lambda images: net(rgb(images, device)))
 
 
