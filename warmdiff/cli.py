@@ -303,6 +303,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run_command(arguments)
+    except ModuleNotFoundError as error:
+        print(f"warmdiff: error: {error} (pip install 'warmops[train]' brings what warmdiff needs)", file=sys.stderr)
+        return 1
     except (ValueError, ImportError, OSError, FloatingPointError, SamplingError) as error:
         print(f"warmdiff: error: {error}", file=sys.stderr)
         return 1

@@ -35,9 +35,7 @@ def grid(images: Tensor, columns: int | None = None, tile: int = 1) -> Tensor:
 
 def write_png(path: Path, image: Tensor) -> None:
     """Writes a uint8 image ``[C, H, W]``, C = 1 or 3."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise ImportError("writing PNG files needs Pillow: pip install pillow") from None
+    from PIL import Image
+
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy()).save(path, "PNG")

@@ -197,16 +197,15 @@ class WarmNet(nn.Module):
         c = self.config
         if (blur is not None) != c.blur_input:
             raise ValueError(f"blur must be {'a tensor [N]' if c.blur_input else 'None'} for this network (blur_input={c.blur_input})")
-        for name, given, layer in (("labels", labels, self.labels), ("augment", augment, self.augment)):
-            if given is not None and layer is None:
-                raise ValueError(f"{name} must be None: the network was made without {name}")
         total = self.waves(noise)  # [N, waves]
         if self.blur is not None and blur is not None:
             total = total + self.blur(self.waves(blur))
-        if self.labels is not None and labels is not None:
-            total = total + self.labels(labels.float() * math.sqrt(c.classes))
-        if self.augment is not None and augment is not None:
-            total = total + self.augment(augment.float())
+        rest = (("labels", labels, self.labels, math.sqrt(c.classes)), ("augment", augment, self.augment, 1.0))
+        for name, given, layer, factor in rest:
+            if given is not None:
+                if layer is None:
+                    raise ValueError(f"{name} must be None: the network was made without {name}")
+                total = total + layer(given.float() * factor)
         return self.mlp(total)
 
     def forward(

@@ -134,10 +134,8 @@ def decode(content: bytes, size: tuple[int, ...] | None, gray: bool) -> Array:
 
     Raises ValueError for whatever is not a whole 8-bit image of at most 2^26 pixels.
     """
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError:
-        raise ImportError("reading image files needs Pillow: pip install pillow") from None
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     if not content:
         raise ValueError("empty file (0 bytes)")
     try:

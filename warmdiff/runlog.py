@@ -48,10 +48,8 @@ class RunLog:
         self.file = open(path, "a")  # noqa: SIM115  closed by close
         self.board: Any = None
         if config.tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard (or --no-tensorboard)") from None
+            from torch.utils.tensorboard import SummaryWriter
+
             self.board = SummaryWriter(run / "tensorboard", purge_step=images + 1)
 
     def close(self) -> None:
