@@ -1,7 +1,7 @@
 // One sampler update: x0 from the network's heads, a filter in the cosine domain, and the next state and slope.
 //
-// The linear form and its 14 coefficients are those of warmops/sampler_step.py. Images of a sample go down their columns
-// to frequencies, along their rows there and back with the filter in between, and up their columns again.
+// The linear form and its 14 coefficients are those of warmops/sampler_step.py. An image goes down its columns to
+// frequencies, along its rows there and back with the filter in between, and up its columns again.
 #pragma once
 #include "dct_axis.h"
 #include "parallel.h"
@@ -10,59 +10,7 @@
 namespace {
 
 constexpr int64_t kStepSerial = 1 << 13;  // pixels below which threads cost more than they bring
-constexpr int64_t kStepGroup = 1 << 13;   // small images of one sample are worked on together, up to this many pixels
-
-template <class P, class T>
-inline const T* row_as(const View& view, int64_t offset, int64_t stride, int64_t count, T* buffer) {
-    const P* p = static_cast<const P*>(view.data) + offset;
-    if constexpr (sizeof(P) == sizeof(T)) {
-        if (stride == 1) return p;
-        for (int64_t j = 0; j < count; ++j) buffer[j] = p[j * stride];
-    } else if constexpr (sizeof(P) == 8 || sizeof(T) == 8) {  // heads of one precision, states of the other
-        for (int64_t j = 0; j < count; ++j) {
-            if constexpr (sizeof(P) == 2) {
-                buffer[j] = T(read_some<P, float>(p + j * stride, 1, 1)[0]);
-            } else {
-                buffer[j] = T(p[j * stride]);
-            }
-        }
-    } else {
-        read_row<P, T>(p, stride, count, buffer);
-    }
-    return buffer;
-}
-
-// A row of a tensor of any dtype, as T: where it lies, or a copy in the given buffer.
-template <class T>
-inline const T* row_of(const View& view, int64_t offset, int64_t stride, int64_t count, T* buffer) {
-    switch (view.dtype) {
-        case kFloat64: return row_as<double>(view, offset, stride, count, buffer);
-        case kFloat32: return row_as<float>(view, offset, stride, count, buffer);
-        case kFloat16: return row_as<Half>(view, offset, stride, count, buffer);
-        default: return row_as<BFloat>(view, offset, stride, count, buffer);
-    }
-}
-template <class P, class T>
-inline void write_row_as(const T* row, P* p, int64_t stride, int64_t count) {
-    for (int64_t j = 0; j < count; j += kLanes<T>) {
-        const int64_t left = count - j < kLanes<T> ? count - j : kLanes<T>;
-        if (stride == 1 && left == kLanes<T>) {
-            Pixel<P, T>::write(p + j, load(row + j));
-        } else {
-            write_some<P, T>(p + j * stride, stride, left, load(row + j));
-        }
-    }
-}
-inline void write_row(const float* row, const View& view, int64_t offset, int64_t stride, int64_t count) {
-    switch (view.dtype) {
-        case kFloat32: return write_row_as(row, static_cast<float*>(view.data) + offset, stride, count);
-        case kFloat16: return write_row_as(row, static_cast<Half*>(view.data) + offset, stride, count);
-        default: return write_row_as(row, static_cast<BFloat*>(view.data) + offset, stride, count);
-    }
-}
-inline void write_row(const double* row, const View& view, int64_t offset, int64_t stride, int64_t count) {
-    write_row_as(row, static_cast<double*>(view.data) + offset, stride, count);
-}
+constexpr int64_t kStepBlock = 1 << 10;   // rows are worked on together, up to this many pixels: copies stay in the L1 cache
 
 struct StepCoefficients {
     double skip, out_b, out_r, k0, k1, alpha1, k2, k3, alpha2, a, b, g, p, q;
@@ -118,212 +66,294 @@ struct StepFilter {
     }
 };
 
+// Neighbouring rows of an image, in a tensor or copied from one.
+template <class T>
+struct Rows {
+    T* data = nullptr;
+    int64_t ld = 0;
+};
+
+// Sums of rows with factors: one sum, or two of the same rows.
+template <class T>
+class Sum {
+    static constexpr int64_t L = kLanes<T>;
+    Rows<const T> of[5];
+    T factor[5], other[5];
+    int terms = 0;
+
+  public:
+    void add(Rows<const T> rows, double f, double g = 0.0) {
+        of[terms] = rows;
+        factor[terms] = T(f);
+        other[terms++] = T(g);
+    }
+    void write(Rows<T> to, Rows<T> second, int64_t count, int64_t width) const {
+        switch (terms) {
+            case 1: return second.data ? write<1, true>(to, second, count, width) : write<1, false>(to, second, count, width);
+            case 2: return second.data ? write<2, true>(to, second, count, width) : write<2, false>(to, second, count, width);
+            case 3: return second.data ? write<3, true>(to, second, count, width) : write<3, false>(to, second, count, width);
+            case 4: return second.data ? write<4, true>(to, second, count, width) : write<4, false>(to, second, count, width);
+            default: return second.data ? write<5, true>(to, second, count, width) : write<5, false>(to, second, count, width);
+        }
+    }
+
+  private:
+    template <int N, bool TWO>
+    void write(Rows<T> to, Rows<T> second, int64_t count, int64_t width) const {
+        V<T> f[N], g[N];
+        const T* p[N];
+#pragma GCC unroll 5
+        for (int i = 0; i < N; ++i) {
+            f[i] = set1(factor[i]);
+            g[i] = set1(other[i]);
+            p[i] = of[i].data;
+        }
+        for (; count > 0; --count) {
+            int64_t j = 0;
+            for (; j + L <= width; j += L) {
+                V<T> v{}, w{};
+                sum<N, TWO>(v, w, f, g, [&](int i) WARMOPS_INLINE_LAMBDA { return load(p[i] + j); });
+                store(to.data + j, v);
+                if (TWO) store(second.data + j, w);
+            }
+            if (j < width) {
+                V<T> v{}, w{};
+                sum<N, TWO>(v, w, f, g, [&](int i) WARMOPS_INLINE_LAMBDA { return load_first(p[i] + j, width - j); });
+                store_first(to.data + j, width - j, v);
+                if (TWO) store_first(second.data + j, width - j, w);
+            }
+#pragma GCC unroll 5
+            for (int i = 0; i < N; ++i) p[i] += of[i].ld;
+            to.data += to.ld;
+            if (TWO) second.data += second.ld;
+        }
+    }
+    template <int N, bool TWO, class Load>
+    static WARMOPS_INLINE void sum(V<T>& v, V<T>& w, const V<T> (&f)[N], const V<T> (&g)[N], const Load& at) {
+#pragma GCC unroll 5
+        for (int i = 0; i < N; ++i) {
+            const V<T> x = at(i);
+            v = i == 0 ? f[0] * x : fma(f[i], x, v);
+            if (TWO) w = i == 0 ? g[0] * x : fma(g[i], x, w);
+        }
+    }
+};
+
 template <class T>
 class SamplerStep {
     static constexpr int64_t L = kLanes<T>;
     const SamplerStepArgs& a;
-    int64_t samples, channels, height, width, group, groups_of_sample, ld;
+    int64_t channels, height, width, ld, block;
     const Plan<T> down, along;
 
   public:
     explicit SamplerStep(const SamplerStepArgs& args)
         : a(args),
-          samples(args.sizes[0]),
           channels(1),
           height(args.sizes[args.dims - 2]),
           width(args.sizes[args.dims - 1]),
+          ld(round_up(width, L) + L),  // not a power of two: rows fall into different sets of the cache
+          block(kStepBlock > width ? kStepBlock / width : 1),
           down(height),
           along(width) {
         for (int d = 1; d < a.dims - 2; ++d) channels *= a.sizes[d];
-        const int64_t most = kStepGroup / (height * width);
-        groups_of_sample = most < 1 ? channels : (channels + most - 1) / most;
-        group = (channels + groups_of_sample - 1) / groups_of_sample;
-        ld = round_up(group * width, L) + L;
     }
 
     void run() const {
-        const int64_t groups = samples * groups_of_sample, pixels = samples * channels * height * width;
+        const int64_t images = a.sizes[0] * channels, pixels = images * height * width;
         const int threads = pixels < kStepSerial ? 1 : a.threads;
-        if (threads > 1 && groups < 2 * threads && height * width >= kStepSerial) {  // few images: threads share each one
-            Buffer<T> images(height * ld);
+        if (threads > 1 && images < 2 * threads && height * width >= kStepSerial) {  // few images: threads share each one
+            Buffer<T> image(height * ld);
             StepFilter<T> filter(height, width);
-            for (int64_t g = 0; g < groups; ++g) {
-                const Group at = group_at(g);
-                if (at.count <= 0) continue;
-                const bool filtered = prepare(filter, at);
-                for (int phase = filtered ? 0 : kFinish; phase <= kFinish; ++phase)
+            for (int64_t i = 0; i < images; ++i) {
+                const bool filtered = prepare(filter, i);
+                for (int phase = filtered ? kCombine : kFinish; phase <= kFinish; ++phase)
                     in_parallel(threads, [&](int64_t rank, int64_t size) {
                         Scratch scratch(*this);
-                        run_phase(phase, scratch, filter, images.data, at, filtered, rank, size);
+                        run_phase(phase, scratch, filter, image.data, i, filtered, rank, size);
                     });
             }
             return;
         }
-        in_parallel(threads < groups ? threads : int(groups), [&](int64_t rank, int64_t size) {
-            Buffer<T> images(height * ld);
+        in_parallel(threads < images ? threads : int(images), [&](int64_t rank, int64_t size) {
+            Buffer<T> image(height * ld);
             StepFilter<T> filter(height, width);
             Scratch scratch(*this);
-            for (int64_t g = groups * rank / size; g < groups * (rank + 1) / size; ++g) {
-                const Group at = group_at(g);
-                if (at.count <= 0) continue;
-                const bool filtered = prepare(filter, at);
-                for (int phase = filtered ? 0 : kFinish; phase <= kFinish; ++phase)
-                    run_phase(phase, scratch, filter, images.data, at, filtered, 0, 1);
+            for (int64_t i = images * rank / size; i < images * (rank + 1) / size; ++i) {
+                const bool filtered = prepare(filter, i);
+                for (int phase = filtered ? kCombine : kFinish; phase <= kFinish; ++phase)
+                    run_phase(phase, scratch, filter, image.data, i, filtered, 0, 1);
             }
         });
     }
 
   private:
     enum Phase { kCombine, kDown, kAlong, kUp, kFinish };
-
-    // Images [first, first + count) of one sample.
-    struct Group {
-        int64_t sample, first, count;
-    };
-    Group group_at(int64_t index) const {
-        const int64_t first = index % groups_of_sample * group;
-        return {index / groups_of_sample, first, channels - first < group ? channels - first : group};
-    }
+    enum Copy { kX, kHeadB, kHeadR, kSlope, kOut, kSlopeOut, kCopies };
 
     struct Scratch {
-        Buffer<T> strip, result, transform, rows, zeros;
+        Buffer<T> strip, result, transform, copies;
         explicit Scratch(const SamplerStep& s)
-            : strip(s.longest() * L), result(s.longest() * L), transform(StripDct<T>::kScratch * s.longest() * L), rows(6 * s.row()), zeros(s.row()) {}
+            : strip(s.longest() * L),
+              result(s.longest() * L),
+              transform(StripDct<T>::kScratch * s.longest() * L),
+              copies(kCopies * s.copy_size()) {}
     };
     int64_t longest() const { return height > width ? height : width; }
-    int64_t row() const { return round_up(width, L) + L; }
+    int64_t copy_size() const { return round_up(block * width, L) + L; }
 
-    StepCoefficients coefficients(int64_t sample) const {
+    StepCoefficients coefficients(int64_t image) const {
         StepCoefficients c;
-        memcpy(&c, a.coefficients + sample * a.coefficient_stride, sizeof c);
+        memcpy(&c, a.coefficients + image / channels * a.coefficient_stride, sizeof c);
         return c;
     }
 
-    // Whether the sample's filter is more than a number; if so it is built.
-    bool prepare(StepFilter<T>& filter, const Group& g) const {
-        const StepCoefficients c = coefficients(g.sample);
+    // Whether the image's filter is more than a number; if so it is built.
+    bool prepare(StepFilter<T>& filter, int64_t image) const {
+        const StepCoefficients c = coefficients(image);
         if (c.alpha1 == 0.0 && c.alpha2 == 0.0 && c.k3 == 0.0) return false;
         filter.build(c);
         return true;
     }
 
-    void run_phase(int phase, Scratch& s, const StepFilter<T>& filter, T* images, const Group& g, bool filtered, int64_t rank,
-                   int64_t size) const {
-        switch (phase) {
-            case kCombine: 
-                return each_row(g, rank, size, [&](const StepCoefficients& k, const Origin& at, int64_t c, int64_t r) {
-                    combine(s, k, images + r * ld + c * width, at, r);
-                });
-            case kDown: return each_strip(g, rank, size, [&](int64_t column) { down->dct2(images + column, ld, images + column, ld, s.transform.data); });
-            case kAlong: return along_rows(s, filter, images, g, rank, size);
-            case kUp:
-                return each_strip(g, rank, size, [&](int64_t column) { down->dct3_in_place(images + column, ld, s.result.data, s.transform.data); });
-            default:
-                return each_row(g, rank, size, [&](const StepCoefficients& k, const Origin& at, int64_t c, int64_t r) {
-                    finish(s, k, filter, images + r * ld + c * width, at, r, filtered);
-                });
+    void run_phase(int phase, Scratch& s, const StepFilter<T>& filter, T* image, int64_t i, bool filtered, int64_t rank, int64_t size) const {
+        if (phase == kAlong) return along_rows(s, filter, image, rank, size);
+        if (phase == kDown || phase == kUp) {
+            for (T* f = image + rank * L; f < image + width; f += size * L) {
+                if (phase == kDown) {
+                    down->dct2(f, ld, f, ld, s.transform.data);
+                } else {
+                    down->dct3_in_place(f, ld, s.result.data, s.transform.data);
+                }
+            }
+            return;
+        }
+        const StepCoefficients k = coefficients(i);
+        for (int64_t row = rank * block; row < height; row += size * block) {
+            const Block at = {i, row, height - row < block ? height - row : block};
+            if (phase == kCombine) {
+                combine(s, k, image, at);
+            } else {
+                finish(s, k, filter, image, at, filtered);
+            }
         }
     }
 
-    // Where an image begins in each tensor.
-    struct Origin {
-        int64_t x, head_b, head_r, slope, out, slope_out;
-    };
-    int64_t origin(const View& view, const Group& g, int64_t c) const {
-        return view.data ? offset_of(g.sample * channels + g.first + c, a.sizes, view.stride, 0, a.dims - 2) : 0;
-    }
-
-    template <class Body>
-    void each_row(const Group& g, int64_t rank, int64_t size, const Body& body) const {
-        const StepCoefficients k = coefficients(g.sample);
-        for (int64_t c = 0; c < g.count; ++c) {
-            const Origin at = {origin(a.x, g, c),     origin(a.head_b, g, c), origin(a.head_r, g, c),
-                               origin(a.slope, g, c), origin(a.out, g, c),    origin(a.slope_out, g, c)};
-            for (int64_t r = rank; r < height; r += size) body(k, at, c, r);
-        }
-    }
-    template <class Body>
-    void each_strip(const Group& g, int64_t rank, int64_t size, const Body& body) const {
-        for (int64_t column = rank * L; column < g.count * width; column += size * L) body(column);
-    }
-
-    const T* row_at(const View& view, int64_t from, int64_t r, T* buffer) const {
-        if (!view.data) return nullptr;
-        return row_of(view, from + r * view.stride[a.dims - 2], view.stride[a.dims - 1], width, buffer);
-    }
-    // Where a row is to be written: in the tensor if that is how T lies there, else in buffer.
-    T* target(const View& view, int64_t from, int64_t r, T* buffer) const {
-        const bool direct = view.stride[a.dims - 1] == 1 && view.dtype == (sizeof(T) == 8 ? kFloat64 : kFloat32);
-        return direct ? static_cast<T*>(view.data) + from + r * view.stride[a.dims - 2] : buffer;
-    }
-    // out[j] = sum of factor[i] * row[i][j]. Rows may end where the tensor ends. An absent row is nullptr.
-    template <int N>
-    void combine_rows(Scratch& s, const double (&factor)[N], const T* (&row)[N], T* out) const {
-        V<T> f[N];
-#pragma GCC unroll 8
-        for (int i = 0; i < N; ++i) {
-            f[i] = set1(row[i] ? T(factor[i]) : T(0));
-            if (!row[i]) row[i] = s.zeros.data;
-        }
-        int64_t j = 0;
-        for (; j + L <= width; j += L) {
-            V<T> v = f[0] * load(row[0] + j);
-#pragma GCC unroll 8
-            for (int i = 1; i < N; ++i) v = fma(f[i], load(row[i] + j), v);
-            store(out + j, v);
-        }
-        if (j == width) return;
-        V<T> v = f[0] * load_first(row[0] + j, width - j);
-        for (int i = 1; i < N; ++i) v = fma(f[i], load_first(row[i] + j, width - j), v);
-        store_first(out + j, width - j, v);
-    }
-
-    // x0 of one row.
-    void combine(Scratch& s, const StepCoefficients& k, T* to, const Origin& from, int64_t r) const {
-        const T* rows[] = {row_at(a.x, from.x, r, s.rows.data), row_at(a.head_b, from.head_b, r, s.rows.data + row()),
-                           row_at(a.head_r, from.head_r, r, s.rows.data + 2 * row())};
-        combine_rows(s, {k.skip, k.out_b, k.out_r}, rows, to);
-    }
-
-    void along_rows(Scratch& s, const StepFilter<T>& filter, T* images, const Group& g, int64_t rank, int64_t size) const {
-        const int64_t strips = (height + L - 1) / L;
-        Sequences<T> rows;
-        rows.along = 1;
-        rows.adjacent = false;
-        for (int64_t i = rank; i < g.count * strips; i += size) {
-            const int64_t c = i / strips, r = i % strips * L;
-            rows.count = int(height - r < L ? height - r : L);
-            for (int l = 0; l < rows.count; ++l) rows.begin[l] = images + (r + l) * ld + c * width;
-            Sequences<const T> from;
-            memcpy(&from, &rows, sizeof from);
+    void along_rows(Scratch& s, const StepFilter<T>& filter, T* image, int64_t rank, int64_t size) const {
+        Sequences<const T> from;
+        Sequences<T> to;
+        from.along = to.along = 1;
+        from.adjacent = to.adjacent = false;
+        for (int64_t r = rank * L; r < height; r += size * L) {
+            from.count = to.count = int(height - r < L ? height - r : L);
+            for (int l = 0; l < to.count; ++l) from.begin[l] = to.begin[l] = image + (r + l) * ld;
             load_strip<T, T>(from, width, s.strip.data, L);
             along->dct2(s.strip.data, L, s.result.data, L, s.transform.data);
             for (int64_t j = 0; j < width; ++j) store(s.result.data + j * L, load(s.result.data + j * L) * load(filter.table.data + j * filter.ld + r));
             along->dct3(s.result.data, L, s.strip.data, L, s.transform.data);
-            store_strip<T, T>(s.strip.data, L, width, rows);
+            store_strip<T, T>(s.strip.data, L, width, to);
         }
     }
 
-    // out and slope_out of one row from y - constant * x0 in z.
-    void finish(Scratch& s, const StepCoefficients& k, const StepFilter<T>& filter, const T* z, const Origin& from, int64_t r,
-                bool filtered) const {
-        const double constant = filtered ? filter.constant : k.k0 + k.k1 + k.k2;
-        const bool heads = constant != 0.0;
-        const T* x = row_at(a.x, from.x, r, s.rows.data);
-        const T* b = heads ? row_at(a.head_b, from.head_b, r, s.rows.data + row()) : nullptr;
-        const T* d = heads ? row_at(a.head_r, from.head_r, r, s.rows.data + 2 * row()) : nullptr;
-        const T* slope = row_at(a.slope, from.slope, r, s.rows.data + 3 * row());
-        T *const out_buffer = s.rows.data + 4 * row(), *const slope_buffer = s.rows.data + 5 * row();
-        T* const out = target(a.out, from.out, r, out_buffer);
-        T* const slope_out = a.slope_out.data ? target(a.slope_out, from.slope_out, r, slope_buffer) : nullptr;
-        const T* rows[] = {x, filtered ? z : nullptr, b, d, slope};
-        const double bc = k.b * constant, qc = k.q * constant;
-        combine_rows(s, {k.a + bc * k.skip, k.b, bc * k.out_b, bc * k.out_r, k.g}, rows, out);
-        if (slope_out) combine_rows(s, {k.p + qc * k.skip, k.q, qc * k.out_b, qc * k.out_r, 0.0}, rows, slope_out);
-        const int64_t d_row = a.dims - 2;
-        if (out == out_buffer) write_row(out, a.out, from.out + r * a.out.stride[d_row], a.out.stride[d_row + 1], width);
-        if (slope_out == slope_buffer)
-            write_row(slope_out, a.slope_out, from.slope_out + r * a.slope_out.stride[d_row], a.slope_out.stride[d_row + 1], width);
+    // Rows [row, row + count) of an image.
+    struct Block {
+        int64_t image, row, count;
+    };
+
+    // x0 into the image buffer.
+    void combine(Scratch& s, const StepCoefficients& k, T* image, const Block& at) const {
+        Sum<T> sum;
+        sum.add(read(s, kX, a.x, at), k.skip);
+        if (a.head_b.data) sum.add(read(s, kHeadB, a.head_b, at), k.out_b);
+        if (a.head_r.data) sum.add(read(s, kHeadR, a.head_r, at), k.out_r);
+        sum.write({image + at.row * ld, ld}, {}, at.count, width);
+    }
+
+    // out and slope_out from the image buffer, which holds y - constant * x0.
+    void finish(Scratch& s, const StepCoefficients& k, const StepFilter<T>& filter, const T* image, const Block& at, bool filtered) const {
+        const double constant = filtered ? filter.constant : k.k0 + k.k1 + k.k2, bc = k.b * constant, qc = k.q * constant;
+        Sum<T> sum;
+        sum.add(read(s, kX, a.x, at), k.a + bc * k.skip, k.p + qc * k.skip);
+        if (filtered) sum.add({image + at.row * ld, ld}, k.b, k.q);
+        if (constant != 0.0 && a.head_b.data) sum.add(read(s, kHeadB, a.head_b, at), bc * k.out_b, qc * k.out_b);
+        if (constant != 0.0 && a.head_r.data) sum.add(read(s, kHeadR, a.head_r, at), bc * k.out_r, qc * k.out_r);
+        if (a.slope.data) sum.add(read(s, kSlope, a.slope, at), k.g);
+        sum.write(target(s, kOut, a.out, at), target(s, kSlopeOut, a.slope_out, at), at.count, width);
+        write(s, kOut, a.out, at);
+        write(s, kSlopeOut, a.slope_out, at);
+    }
+
+    bool is_direct(const View& view) const {
+        return view.stride[a.dims - 1] == 1 && view.dtype == (sizeof(T) == 8 ? kFloat64 : kFloat32);
+    }
+    template <class P>
+    P* address(const View& view, const Block& at) const {
+        return static_cast<P*>(view.data) + offset_of(at.image, a.sizes, view.stride, 0, a.dims - 2) + at.row * view.stride[a.dims - 2];
+    }
+
+    Rows<const T> read(Scratch& s, Copy which, const View& view, const Block& at) const {
+        if (is_direct(view)) return {address<const T>(view, at), view.stride[a.dims - 2]};
+        T* copy = s.copies.data + which * copy_size();
+        switch (view.dtype) {
+            case kFloat64: read_as<double>(view, at, copy); break;
+            case kFloat32: read_as<float>(view, at, copy); break;
+            case kFloat16: read_as<Half>(view, at, copy); break;
+            default: read_as<BFloat>(view, at, copy); break;
+        }
+        return {copy, width};
+    }
+    template <class P>
+    void read_as(const View& view, const Block& at, T* copy) const {
+        const P* p = address<const P>(view, at);
+        const int64_t* stride = view.stride + a.dims - 2;
+        if constexpr ((sizeof(P) == 8) == (sizeof(T) == 8)) {
+            read_rows<P, T>(p, stride, at.count, width, copy);
+        } else {  // heads of one precision, states of the other
+            for (int64_t r = 0; r < at.count; ++r, p += stride[0])
+                for (int64_t j = 0; j < width; ++j, ++copy) {
+                    if constexpr (sizeof(P) == 2) {
+                        *copy = T(read_some<P, float>(p + j * stride[1], 1, 1)[0]);
+                    } else {
+                        *copy = T(p[j * stride[1]]);
+                    }
+                }
+        }
+    }
+
+    // Where a result is computed, and, if that is a copy, how it gets to the tensor.
+    Rows<T> target(Scratch& s, Copy which, const View& view, const Block& at) const {
+        if (!view.data) return {};
+        if (is_direct(view)) return {address<T>(view, at), view.stride[a.dims - 2]};
+        return {s.copies.data + which * copy_size(), width};
+    }
+    void write(const Scratch& s, Copy which, const View& view, const Block& at) const {
+        if (!view.data || is_direct(view)) return;
+        const T* copy = s.copies.data + which * copy_size();
+        if constexpr (sizeof(T) == 8) {
+            write_as<double>(view, at, copy);
+        } else {
+            switch (view.dtype) {
+                case kFloat32: return write_as<float>(view, at, copy);
+                case kFloat16: return write_as<Half>(view, at, copy);
+                default: return write_as<BFloat>(view, at, copy);
+            }
+        }
+    }
+    template <class P>
+    void write_as(const View& view, const Block& at, const T* copy) const {
+        P* p = address<P>(view, at);
+        const int64_t *stride = view.stride + a.dims - 2, count = width;
+        for (int64_t r = 0; r < at.count; ++r, p += stride[0], copy += width)
+            for (int64_t j = 0; j < count; j += L) {
+                const int64_t left = count - j < L ? count - j : L;
+                if (stride[1] != 1) {
+                    write_some<P, T>(p + j * stride[1], stride[1], left, load(copy + j));
+                } else if (left < L) {
+                    First<P, T>::write(p + j, left, load(copy + j));
+                } else {
+                    Pixel<P, T>::write(p + j, load(copy + j));
+                }
+            }
     }
 };
 
