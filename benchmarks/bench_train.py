@@ -5,18 +5,22 @@ plain form is what a user would write: the DCT matrices once, then per step two 
 ``randn``. The tiny preset runs anywhere; the CIFAR-10 preset needs a GPU (or ``--preset cifar10`` and patience).
 
     python benchmarks/bench_train.py [--preset tiny] [--threads 2] [--seconds 20] [--json FILE]
+    python benchmarks/bench_train.py --preset cifar10 --forward-only        # what a CPU has time for
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import statistics
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,27 +60,26 @@ class PlainForward:
         return scale * (blurred + beta * torch.randn_like(x)), blurred
 
 
-def median_time(call: Callable[[], object], seconds: float, device: torch.device) -> float:
-    """Median seconds of a call, after two that do not count."""
-    times: list[float] = []
+def median_times(calls: list[Callable[[], object]], seconds: float, device: torch.device) -> list[float]:
+    """Median seconds of each call, taken in turns, after two rounds that do not count."""
+    times: list[list[float]] = [[] for _ in calls]
     began = time.monotonic()
-    while len(times) < 5 or time.monotonic() - began < seconds:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
+    while len(times[0]) < 5 or time.monotonic() - began < seconds:
+        for call, mine in zip(calls, times, strict=True):
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            mine.append(time.perf_counter() - start)
+    return [statistics.median(mine[2:]) for mine in times]
 
 
-def measure(preset: str, seconds: float, batch: int | None) -> list[dict[str, float | str]]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = TrainConfig.preset(preset, device=device.type, conditional=False)
-    config = dataclasses.replace(config, batch=batch or config.batch, precision=config.precision if device.type == "cuda" else "fp32")
+def measure(config: TrainConfig, preset: str, seconds: float, steps: bool) -> list[dict[str, Any]]:
+    """A row for each form of the forward process; without ``steps``, of its time alone."""
+    device = torch.device(config.device)
     shape, n = SHAPES[preset], config.batch
-    world = World(device.type)
     images = torch.randint(0, 256, (n, *shape), dtype=torch.uint8, device=device)
     x0, positions = images.float() / 127.5 - 1, torch.arange(n)
     levels = draw_levels(config, positions)
@@ -88,46 +91,52 @@ def measure(preset: str, seconds: float, batch: int | None) -> list[dict[str, fl
     given = {"seed": seeds(0, "noise", positions).to(device), "scale": torch.ones(n, device=device), "return_blurred": True}
     blurred = [form(x0, alpha, beta, **given)[1] for form in forms.values()]
     assert (blurred[0] - blurred[1]).norm() < 1e-5 * blurred[0].norm(), "the two forms do not blur alike"
+    with torch.no_grad():
+        alone = median_times([functools.partial(form, x0, alpha, beta, **given) for form in forms.values()], seconds / 2, device)
 
-    rows: list[dict[str, float | str]] = []
-    for name, form in forms.items():
-        trainer = Trainer(config, shape, 0, DataSpectrum.constant(shape), world)
-        module = type("ops", (), {"blur_noise": staticmethod(form)})
-        kept, loss_module.warmops = loss_module.warmops, module  # type: ignore[assignment]
+    def step(trainer: Trainer, form: Callable[..., tuple[Tensor, Tensor]]) -> None:
+        kept, loss_module.warmops = loss_module.warmops, types.SimpleNamespace(blur_noise=form)  # type: ignore[assignment]
         try:
-            step = median_time(lambda t=trainer: t.train_step(images, None, positions), seconds, device)  # type: ignore[misc]
+            trainer.train_step(images, None, positions)
         finally:
             loss_module.warmops = kept
-        with torch.no_grad():
-            forward = median_time(lambda f=form: f(x0, alpha, beta, **given), seconds / 4, device)  # type: ignore[misc]
-        where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        rows.append({
-            "preset": preset, "batch": n, "device": where, "forward": name, "images_per_second": n / step, "step_ms": 1e3 * step,
-            "forward_ms": 1e3 * forward, "share_percent": 100 * forward / step,
-        })  # fmt: skip
-    return rows
+
+    whole = [math.nan] * len(forms)
+    if steps:
+        world, spectrum = World(device.type), DataSpectrum.constant(shape)
+        calls = [functools.partial(step, Trainer(config, shape, 0, spectrum, world), form) for form in forms.values()]
+        whole = median_times(calls, 2 * seconds, device)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return [
+        {
+            "preset": preset, "batch": n, "device": where, "torch": torch.__version__, "forward": name, "forward_ms": 1e3 * forward,
+            **({"images_per_second": n / total, "step_ms": 1e3 * total, "share_percent": 100 * forward / total} if steps else {}),
+        }
+        for name, forward, total in zip(forms, alone, whole, strict=True)
+    ]  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=tuple(SHAPES), help="default: cifar10 on a GPU, else tiny")
     parser.add_argument("--batch", type=int, help="default: the preset's")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch (default: torch's)")
+    parser.add_argument("--threads", type=int, help="CPU threads of torch (default: the preset's: 1 for tiny, all for the others)")
     parser.add_argument("--seconds", type=float, default=10.0, help="time for each measurement (default: 10)")
+    parser.add_argument("--forward-only", action="store_true", help="no training steps: large presets on a CPU")
     parser.add_argument("--json", type=Path, help="also append the rows to this JSON-lines file")
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    rows = measure(arguments.preset or ("cifar10" if torch.cuda.is_available() else "tiny"), arguments.seconds, arguments.batch)
-    print(f"{rows[0]['preset']}, batch {rows[0]['batch']}, {rows[0]['device']}, torch {torch.__version__}")
-    print(f"{'forward process':<16}{'images/s':>12}{'step, ms':>12}{'forward, ms':>14}{'share':>9}")
+    gpu = torch.cuda.is_available()
+    preset = arguments.preset or ("cifar10" if gpu else "tiny")
+    config = TrainConfig.preset(preset, device="cuda" if gpu else "cpu", conditional=False)
+    config = dataclasses.replace(config, batch=arguments.batch or config.batch, precision=config.precision if gpu else "fp32")
+    torch.set_num_threads(arguments.threads or config.threads or torch.get_num_threads())
+    rows = measure(config, preset, arguments.seconds, not arguments.forward_only)
+    print(f"{preset}, batch {config.batch}, {rows[0]['device']}, torch {torch.__version__}")
+    print(f"{'forward process':<16}{'forward, ms':>14}{'step, ms':>12}{'images/s':>12}{'share':>9}")
     for row in rows:
-        print(
-            f"{row['forward']:<16}{row['images_per_second']:>12.1f}{row['step_ms']:>12.2f}{row['forward_ms']:>14.3f}{row['share_percent']:>8.2f}%"
-        )
-    print(
-        f"plain PyTorch's forward process takes {float(rows[1]['forward_ms']) / float(rows[0]['forward_ms']):.1f} times as long as warmops'"
-    )
+        rest = f"{row['step_ms']:>12.2f}{row['images_per_second']:>12.1f}{row['share_percent']:>8.2f}%" if "step_ms" in row else ""
+        print(f"{row['forward']:<16}{row['forward_ms']:>14.3f}{rest}")
+    print(f"plain PyTorch's forward process takes {rows[1]['forward_ms'] / rows[0]['forward_ms']:.1f} times as long as warmops'")
     if arguments.json:
         with open(arguments.json, "a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
