@@ -170,6 +170,14 @@ def test_loaded_denoiser_samples(trained: Path) -> None:
     assert not torch.equal(warmdiff.load(trained, weights="net").net.first.weight, denoiser.net.first.weight)
     with pytest.raises(ValueError, match=r"x must be \[N, 1"):
         denoiser(torch.zeros(2, 3, 8, 8), 1.0)
+    for beta in (0.0, -1.0, float("nan"), float("inf"), torch.ones(3), torch.ones(2, 1)):
+        with pytest.raises(ValueError, match="beta must be a finite number > 0 or a tensor"):
+            denoiser(torch.zeros(2, 1, 8, 8), beta)
+    three = sample_images(denoiser, 3, seed=4, steps=3, labels=[1, -1, 5], batch=2)
+    torch.testing.assert_close(three[2:], sample_images(denoiser, 1, seed=6, steps=3, labels=torch.tensor([5])), rtol=1e-4, atol=1e-4)
+    for wrong in ({"labels": [1, 2]}, {"labels": [10] * 3}, {"labels": [0.5] * 3}, {"batch": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            sample_images(denoiser, 3, steps=2, **wrong)
 
 
 def test_smaller_batches_where_memory_is_short(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

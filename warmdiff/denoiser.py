@@ -56,6 +56,8 @@ class Denoiser(nn.Module):
         """The heads before they are scaled: the same prediction for samplers that scale in their own pass. Arguments as `forward`."""
         if x.ndim != 4 or x.shape[1] != self.shape[0]:
             raise ValueError(f"x must be [N, {self.shape[0]}, H, W], got {list(x.shape)}")
+        if beta.shape not in ((), x.shape[:1]) if isinstance(beta, Tensor) else not 0 < beta < math.inf:
+            raise ValueError(f"beta must be a finite number > 0 or a tensor [{len(x)}], got {beta}")
         level = torch.as_tensor(beta, device=x.device, dtype=torch.float64).expand(x.shape[0])
         scalings = self.preconditioning(level)
         classes = None if labels is None else one_hot(torch.as_tensor(labels, device=x.device), self.classes)
@@ -71,7 +73,7 @@ class Denoiser(nn.Module):
             labels: N integers, the classes, -1 for none; None: no class for any of them.
 
         Raises:
-            ValueError: x has another number of channels, or a label is not a class of the network.
+            ValueError: x has another number of channels, beta another shape, or a label is not a class of the network.
         """
         return self.raw(x, beta, labels).prediction
 
@@ -198,11 +200,13 @@ def sample_images(
         options: sampler, steps, churn, .. of `warmdiff.sample`.
 
     Raises:
-        ValueError: labels or options are wrong.
+        ValueError: labels, batch or options are wrong.
     """
     device = next(denoiser.net.parameters()).device
     if labels is not None and len(labels) != n:
         raise ValueError(f"labels must be one for each of {n} images, got {len(labels)}")
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch must be >= 1, got {batch}")
     size, start, parts = batch or max(1, 2**18 // math.prod(denoiser.shape[1:])), 0, [torch.empty(0, *denoiser.shape)]
     while start < n:
         count = min(size, n - start)
