@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from _contest import Build, Contestant, Step
-from _extras import require
+from _extras import optional, require
 from _rivals import as_float, dct_basis, frequencies, multiplier, result_dtype
 from torch import Tensor
 
@@ -110,14 +110,13 @@ LEFT_OUT_BY_QUICK = "torch-dct, compiled"
 
 def compiled_rivals(device: str, dtype: torch.dtype, quick: bool) -> Iterable[Contestant]:
     half = dtype in (torch.bfloat16, torch.float16)
+    dct = not quick and (device == "cpu" or optional("torch_dct") is not None)
     blurs: dict[str, dict[str, Any]] = {
-        "torch-dct, compiled": {"": by_torch_dct()},
+        **({LEFT_OUT_BY_QUICK: {"": by_torch_dct()}} if dct else {}),
         "four matmuls, compiled": {"": four_products},
         "two matmuls, compiled": {"broadcast, ": two_products, "permuted, ": two_products_permuted},
     }
     for name, forms in blurs.items():
-        if quick and name == LEFT_OUT_BY_QUICK:
-            continue
         variants: dict[str, Build] = {}
         for layout, blur in forms.items():
             if quick and layout.startswith("permuted"):

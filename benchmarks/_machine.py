@@ -51,6 +51,10 @@ def _version(package: str) -> str | None:
         return None
 
 
+def commit() -> str | None:
+    return _output("git", "rev-parse", "HEAD")
+
+
 def describe(device: str, backend: str, isa: str | None) -> dict[str, Any]:
     """Everything that a reader needs to judge or repeat the numbers; paths are given relative to the repository."""
     changed = _output("git", "status", "--porcelain", "--untracked-files=no")
@@ -58,7 +62,7 @@ def describe(device: str, backend: str, isa: str | None) -> dict[str, Any]:
     record: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
-        "commit": _output("git", "rev-parse", "HEAD"),
+        "commit": commit(),
         "uncommitted changes": None if changed is None else bool(changed),
         "cpu": cpu_model(),
         "architecture": platform.machine(),

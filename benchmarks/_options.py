@@ -11,6 +11,7 @@ import _machine
 import _ours
 import _report
 import torch
+from _extras import optional
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -69,6 +70,8 @@ def save(results: dict[str, Any], options: argparse.Namespace, draw: Callable[..
     stem = f"{results['benchmark']}_{_machine.slug(results['machine'])}{suffix}"
     options.out.mkdir(parents=True, exist_ok=True)
     _report.write_json(results, options.out / f"{stem}.json")
-    draw(results, options.out / f"{stem}.png")
-    (options.out / f"{stem}.md").write_text(document(results, f"{stem}.png"))
-    print(f"written: {options.out / stem}.json, .md and .png")
+    chart = f"{stem}.png" if options.device == "cpu" or optional("matplotlib") is not None else None
+    (options.out / f"{stem}.md").write_text(document(results, chart))
+    if chart:
+        draw(results, options.out / chart)
+    print(f"written: {options.out / stem}.json, .md and {'.png' if chart else 'no chart (matplotlib is not installed)'}")

@@ -273,11 +273,14 @@ def rivals(device: str, dtype: torch.dtype) -> Iterable[Contestant]:
     half = dtype in (torch.bfloat16, torch.float16)
     arithmetic = {"": None, ", float32 inside": torch.float32} if half else {"": None}
 
-    yield Contestant("torch-dct", "rival", {name: by_transform(*torch_dct_transforms(), source) for name, source in sources.items()})
+    installed = cpu or optional("torch_dct") is not None
+    if installed:
+        yield Contestant("torch-dct", "rival", {name: by_transform(*torch_dct_transforms(), source) for name, source in sources.items()})
     dctorch = optional("dctorch.functional")
     if dctorch is not None:
         yield Contestant("dctorch", "rival", {n: by_transform(dctorch.dct2, dctorch.idct2, s) for n, s in sources.items()})
-    yield Contestant("IHDM as published", "rival", {"torch-dct": ihdm_as_published})
+    if installed:
+        yield Contestant("IHDM as published", "rival", {"torch-dct": ihdm_as_published})
     if cpu:
         variants = {name: by_transform(*scipy_transforms(), source) for name, source in sources.items()}
         yield Contestant("SciPy pocketfft", "rival", variants)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from _contest import Build, Contestant, Step, WrongAnswer
-from _extras import require
+from _extras import transforms
 from _rivals import dct_basis
 from torch import Tensor
 
@@ -219,7 +219,7 @@ def contestants(task: Task, backend: str | None) -> Iterator[Contestant]:
 
 def truth(task: Task, x: Tensor, heads: Tensor, slope: Tensor) -> list[np.ndarray]:
     """The result in float64, by SciPy's DCT."""
-    fft = require("scipy.fft")
+    fft = transforms()
     h, w = x.shape[-2:]
     lam = (np.arange(h)[:, None] * math.pi / h) ** 2 + (np.arange(w)[None] * math.pi / w) ** 2
     raw, c = heads.double().cpu().numpy(), x.shape[1]

@@ -25,7 +25,7 @@ import _report
 import _sweep
 import _timing
 import torch
-from _extras import require
+from _extras import not_installed, progress_bar, require_for
 
 import warmops
 
@@ -82,6 +82,7 @@ def run_case(options: argparse.Namespace, n: int, axes: int, many: bool, name: s
     entrants = list(_dct_rivals.contestants(x, options.device, options.backend, options.isa, options.quick))
     contest = _contest.prepare(entrants, (x,), _dct_rivals.verify, clock, tick, 3)
     timings = contest.run(options.rounds, clock, budget=QUICK_SECONDS if options.quick else SECONDS, inner=inner_calls(contest, clock))
+    contest.absent += not_installed("torch_dct")
     entries = contest.entries
     rows = _report.rows_of_case(
         timings,
@@ -115,7 +116,7 @@ def run_cases(options: argparse.Namespace) -> list[dict[str, Any]]:
         for n in options.sizes
     ]
     cases = []
-    with require("tqdm").tqdm(plan, leave=False, disable=None) as bar:
+    with progress_bar()(plan, leave=False, disable=None) as bar:
         for n, axes, many, name in bar:
             bar.set_description(f"n = {n}, {axes} axes, {'many' if many else 'one'}, {name}")
             cases.append(run_case(options, n, axes, many, name, bar.set_postfix_str))
@@ -141,9 +142,8 @@ def call_overhead(options: argparse.Namespace) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    for module in ("tqdm", "matplotlib", "scipy.fft", "torch_dct"):
-        require(module)
     options = arguments(argv)
+    require_for(options.device, "tqdm", "matplotlib", "scipy.fft", "torch_dct")
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex operators")
     machine = _options.start(options, "orthonormal DCT-II", SEED, "dct")
     results: dict[str, Any] = {

@@ -28,7 +28,7 @@ import _rivals
 import _timing
 import _verify
 import torch
-from _extras import require
+from _extras import not_installed, progress_bar, require_for
 
 SECONDS, QUICK_SECONDS = 40.0, 8.0  # of timing each batch: fewer rounds on a slow or busy machine
 GPU_BYTES = 512 * 2**20
@@ -70,7 +70,7 @@ def contestants(options: argparse.Namespace, dtype: torch.dtype) -> list[_contes
 
 def run_case(options: argparse.Namespace, photos: list[torch.Tensor], shape: _images.Shape, name: str) -> dict[str, Any]:
     """Every contestant on one batch."""
-    tqdm = require("tqdm").tqdm
+    tqdm = progress_bar()
     dtype, clock = _images.DTYPES[name], _timing.clock(options.device)
     if options.device == "cuda":
         shape = _images.enlarged(shape, dtype, GPU_BYTES)
@@ -88,6 +88,7 @@ def run_case(options: argparse.Namespace, photos: list[torch.Tensor], shape: _im
             contest.absent.append(f"{_compiled.LEFT_OUT_BY_QUICK}: left out by --quick")
         bar.set_postfix_str("timing")
         timings = contest.run(options.rounds, clock, bar.update, QUICK_SECONDS if options.quick else SECONDS)
+    contest.absent += not_installed("torch_dct")
     entries = contest.entries
     rows = _report.rows_of_case(
         timings,
@@ -113,7 +114,7 @@ def run_case(options: argparse.Namespace, photos: list[torch.Tensor], shape: _im
 
 def run_self(options: argparse.Namespace, photos: list[torch.Tensor], shape: _images.Shape) -> dict[str, Any]:
     """warmops against itself: what dtypes, a second output, and each half of the work cost."""
-    tqdm = require("tqdm").tqdm
+    tqdm = progress_bar()
     clock = _timing.clock(options.device)
     if options.device == "cuda":
         shape = _images.enlarged(shape, torch.float32, GPU_BYTES)
@@ -149,9 +150,8 @@ def call_overhead(options: argparse.Namespace) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    for module in ("tqdm", "PIL.Image", "matplotlib", "scipy.fft", "torch_dct"):
-        require(module)
     options = arguments(argv)
+    require_for(options.device, "tqdm", "PIL.Image", "matplotlib", "scipy.fft", "torch_dct")
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex operators")
     machine = _options.start(options, "blur + noise", _images.SEED)
     photos = _images.load_photos(options.images)

@@ -24,7 +24,7 @@ import _report
 import _step_rivals
 import _timing
 import torch
-from _extras import require
+from _extras import progress_bar, require_for
 
 import warmops
 
@@ -122,9 +122,8 @@ def document(results: dict[str, Any], chart: str | None) -> str:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    for module in ("tqdm", "matplotlib", "scipy.fft"):
-        require(module)
     options = arguments(argv)
+    require_for(options.device, "tqdm", "matplotlib", "scipy.fft")
     machine = _options.start(options, "sampler step", _images.SEED)
     plan = [(shape, dtype, task) for dtype in options.dtypes for shape in options.shapes for task in options.tasks]
     results: dict[str, Any] = {
@@ -139,7 +138,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "cases": [],
         "call overhead us": call_overhead(options),
     }
-    with require("tqdm").tqdm(plan, leave=False, disable=None) as bar:
+    with progress_bar()(plan, leave=False, disable=None) as bar:
         for shape, dtype, task in bar:
             bar.set_description(f"{task} {shape} {dtype}")
             results["cases"].append(run_case(options, shape, dtype, _step_rivals.TASKS[task]))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +19,37 @@ from warmops.triton.blur_noise import blur_noise_kernel
 from warmops.triton.config import Config, config, step_config
 from warmops.triton.normal import COUNTERS, NUM_WARPS, normal_kernel
 from warmops.triton.sampler_step import sampler_step_kernel
+
+CHIPS = (80, 90, 100)
+F32, F64, F16, BF16, U8 = torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8
+USUAL = {
+    80: [(32, 32, F32), (48, 33, F32), (128, 128, F32)],
+    90: [(32, 32, BF16), (31, 31, F32), (64, 64, F32), (256, 256, F32), (40, 40, F64)],
+    100: [(64, 64, F32), (128, 128, BF16), (256, 256, BF16)],
+}
+"""H, W and data type of blur_noise."""
+USUAL_STEPS = {
+    80: [(128, 128, F32, BF16)],
+    90: [(64, 64, F32, BF16), (256, 256, F32, F32)],
+    100: [(48, 33, F32, F32), (128, 128, BF16, BF16)],
+}
+"""H, W, data types of the state and of the heads in sampler_step."""
+ALL = [
+    *((n, n, F32) for n in (8, 16, 28, 32, 48, 64, 128, 256)),
+    *((n, n, BF16) for n in (8, 32, 48, 64, 96, 128, 256)),
+    *((n, n, F16) for n in (16, 64)),
+    *((n, n, U8) for n in (32, 64, 128)),
+    (64, 64, F64), (40, 40, F64),
+    (31, 31, F32), (31, 31, BF16), (63, 63, BF16), (13, 7, U8), (48, 33, F32), (45, 64, F32), (45, 64, BF16), (33, 48, BF16), (64, 40, F16),
+    (97, 101, F32), (97, 101, BF16), (128, 100, BF16), (65, 127, U8), (12, 128, BF16), (128, 12, F32), (17, 129, BF16),
+]  # fmt: skip
+"""All of config's forms and data types; odd sizes, and sides of different padding."""
+ALL_STEPS = [
+    *((n, n, F32, head) for n in (32, 64, 128) for head in (F32, BF16)),
+    *((n, n, BF16, BF16) for n in (32, 64, 128)),
+    (28, 28, F32, BF16), (31, 31, F32, F32), (13, 7, BF16, BF16), (45, 64, F32, BF16), (48, 33, F32, F32),
+    (97, 101, F32, F32), (97, 101, BF16, BF16), (128, 40, F16, F16), (256, 256, F32, F32), (40, 40, F64, F32),
+]  # fmt: skip
 
 NAMES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.uint8: "u8"}
 TENSORS = ("x", "out", "blurred", "noise")
@@ -126,3 +160,52 @@ def sampler_step_launches(H: int, W: int, dtype: torch.dtype, head: torch.dtype,
     constants |= {"N": H, "LENGTH": H + two_pass.TABLE_PADDING, "BLOCK": two_pass.TABLE_BLOCK, "ALONG_W": True}
     types |= {"out": "*" + working}
     yield _launch("step table", types, constants, options | {"num_warps": 4, "num_stages": 1, "maxnreg": 255}, capability, 0)
+
+
+def _named(
+    capability: int, sizes: Iterable[tuple[int, int, torch.dtype]], steps: Iterable[tuple[int, int, torch.dtype, torch.dtype]]
+) -> Any:
+    for h, w, dtype in sizes:
+        for launch_ in blur_noise_launches(h, w, dtype, capability):
+            yield launch_, f"{launch_.name}-{h}x{w}-{str(dtype)[6:]}-sm{capability}"
+    for h, w, dtype, head in steps:
+        for launch_ in sampler_step_launches(h, w, dtype, head, capability):
+            yield launch_, f"{launch_.name}-{h}x{w}-{str(dtype)[6:]}-{str(head)[6:]}-sm{capability}"
+
+
+def every_launch() -> dict[Launch, str]:
+    """All forms, sizes and data types on all chips, each once, with a readable name."""
+    found: dict[Launch, str] = {}
+    for chip in CHIPS:
+        for launch_, name in _named(chip, ALL, ALL_STEPS):
+            found.setdefault(launch_, name)
+        for dtype in (F32, F16, F64):
+            found[normal_launch(dtype, chip)] = f"normal-{str(dtype)[6:]}-sm{chip}"
+        found[normal_launch(F32, chip, aligned=False)] = f"normal-general-sm{chip}"
+    return found
+
+
+def usual_launches() -> dict[Launch, str]:
+    """Every form on one chip or more: few enough for each test run. Names as in `every_launch`."""
+    names, found = every_launch(), {}
+    for chip in CHIPS:
+        usual = [launch_ for launch_, _ in _named(chip, USUAL[chip], USUAL_STEPS[chip])]
+        usual += [normal_launch(dtype, chip) for dtype in ((F32, F16, F64) if chip == 90 else (F32,))]
+        found |= {launch_: names[launch_] for launch_ in usual}
+    general = normal_launch(F32, 80, aligned=False)
+    return found | {general: names[general]}
+
+
+def compile_into(cache: str, launch_: Launch) -> Cubin | str:
+    """The launch compiled, or what went wrong; for a process of its own."""
+    os.environ["TRITON_CACHE_DIR"] = cache
+    try:
+        return launch_.compile()
+    except Exception as error:  # noqa: BLE001 - reported by whoever asked
+        return f"{type(error).__name__}: {error}"
+
+
+def compile_all(launches: Iterable[Launch], cache: str, processes: int) -> Iterator[Cubin | str]:
+    """All of them in turn, by fresh processes."""
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(functools.partial(compile_into, cache), list(launches))

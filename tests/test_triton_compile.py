@@ -6,13 +6,10 @@ every chip.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
-from functools import partial
 
 import pytest
-import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -20,75 +17,20 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 
 import triton
 import triton.language as tl
+from _compile_tables import TRITON, explained
 from _cubin import SHARED_LIMIT, Cubin, compile_kernel
-from _triton_launches import Launch, blur_noise_launches, normal_launch, sampler_step_launches
+from _triton_launches import CHIPS, compile_all, every_launch, usual_launches
 
-CHIPS = (80, 90, 100)
-F32, F64, F16, BF16, U8 = torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8
-EVERYTHING = os.environ.get("WARMOPS_COMPILE_ALL") == "1"
-USUAL = {
-    80: [(32, 32, F32), (64, 64, F32), (48, 33, F32), (128, 128, F32), (128, 128, BF16)],
-    90: [(32, 32, BF16), (31, 31, F32), (64, 64, F32), (128, 128, BF16), (256, 256, F32), (40, 40, F64)],
-    100: [(32, 32, F32), (64, 64, F32), (45, 64, BF16), (128, 128, BF16), (256, 256, BF16)],
-}
-"""H, W and data type of blur_noise."""
-USUAL_STEPS = {
-    80: [(32, 32, F32, F32), (128, 128, F32, BF16)],
-    90: [(64, 64, F32, BF16), (256, 256, F32, F32)],
-    100: [(48, 33, F32, F32), (128, 128, BF16, BF16)],
-}
-"""H, W, data types of the state and of the heads in sampler_step."""
-ALL = [
-    *((n, n, F32) for n in (8, 16, 28, 32, 48, 64, 128, 256)),
-    *((n, n, BF16) for n in (8, 32, 48, 64, 96, 128, 256)),
-    *((n, n, F16) for n in (16, 64)),
-    *((n, n, U8) for n in (32, 64, 128)),
-    (64, 64, F64),
-    (31, 31, F32), (31, 31, BF16), (63, 63, BF16), (13, 7, U8), (48, 33, F32), (45, 64, F32), (33, 48, BF16), (64, 40, F16),
-    (97, 101, F32), (97, 101, BF16), (128, 100, BF16), (65, 127, U8), (12, 128, BF16), (128, 12, F32), (17, 129, BF16),
-]  # fmt: skip
-"""All of config's forms and data types; odd sizes, and sides of different padding."""
-ALL_STEPS = [
-    *((n, n, F32, head) for n in (32, 64, 128) for head in (F32, BF16)),
-    *((n, n, BF16, BF16) for n in (32, 64, 128)),
-    (28, 28, F32, BF16), (31, 31, F32, F32), (13, 7, BF16, BF16), (45, 64, F32, BF16), (48, 33, F32, F32),
-    (97, 101, F32, F32), (97, 101, BF16, BF16), (128, 40, F16, F16), (256, 256, F32, F32), (40, 40, F64, F32),
-]  # fmt: skip
-
-
-def all_launches() -> list[tuple[str, Launch]]:
-    """Each once, with a readable name."""
-    found: dict[Launch, str] = {}
-    for chip in CHIPS:
-        for h, w, dtype in ALL if EVERYTHING else USUAL[chip]:
-            for launch in blur_noise_launches(h, w, dtype, chip):
-                found.setdefault(launch, f"{launch.name}-{h}x{w}-{str(dtype)[6:]}-sm{chip}")
-        for h, w, dtype, head in ALL_STEPS if EVERYTHING else USUAL_STEPS[chip]:
-            for launch in sampler_step_launches(h, w, dtype, head, chip):
-                found.setdefault(launch, f"{launch.name}-{h}x{w}-{str(dtype)[6:]}-{str(head)[6:]}-sm{chip}")
-        for dtype in (F32, F16, F64) if EVERYTHING or chip == 90 else (F32,):
-            found[normal_launch(dtype, chip)] = f"normal-{str(dtype)[6:]}-sm{chip}"
-    found[normal_launch(F32, 80, aligned=False)] = "normal-general-sm80"
-    return [(name, launch) for launch, name in found.items()]
-
-
-LAUNCHES = all_launches()
-
-
-def _compiled(cache: str, launch: Launch) -> Cubin | str:
-    os.environ["TRITON_CACHE_DIR"] = cache
-    try:
-        return launch.compile()
-    except Exception as error:  # noqa: BLE001 - reported by the test of this launch
-        return f"{type(error).__name__}: {error}"
+LAUNCHES = [
+    (name, launch) for launch, name in (every_launch() if os.environ.get("WARMOPS_COMPILE_ALL") == "1" else usual_launches()).items()
+]
 
 
 @pytest.fixture(scope="module")
 def cubins(tmp_path_factory):
-    """Everything, compiled by two fresh processes."""
-    cache = str(tmp_path_factory.mktemp("triton"))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        return dict(zip((n for n, _ in LAUNCHES), pool.imap(partial(_compiled, cache), [x for _, x in LAUNCHES]), strict=True))
+    """Everything, compiled once."""
+    compiled = compile_all([launch for _, launch in LAUNCHES], str(tmp_path_factory.mktemp("triton")), 2)
+    return dict(zip((name for name, _ in LAUNCHES), compiled, strict=True))
 
 
 @pytest.mark.parametrize(("name", "launch"), LAUNCHES, ids=[name for name, _ in LAUNCHES])
@@ -105,6 +47,14 @@ def test_compiles_well(name, launch, cubins):
         assert "STG.E.128" in cubin.stores() and re.search(r"st\.global\.(v4\.b32|v2\.b64)", cubin.ptx)
         if launch.name != "normal":
             assert "LDG.E.128" in cubin.loads() and re.search(r"ld\.global\.(v4\.b32|v2\.b64)", cubin.ptx)
+
+
+@pytest.mark.parametrize(("name", "launch"), LAUNCHES, ids=[name for name, _ in LAUNCHES])
+def test_no_worse_than_the_table(name, launch, cubins):
+    """benchmarks/results/compile holds what this compiler made before; of another one nothing is known but the rules above."""
+    if not TRITON.exists():
+        pytest.skip(f"there is no table for this compiler: {TRITON.name}")
+    explained(TRITON, {name: cubins[name].row(launch.capability)})
 
 
 def test_products_use_tensor_cores(cubins):
