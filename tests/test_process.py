@@ -210,7 +210,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
     "floor one": ({"floor": 1.0}, ValueError, ("floor must be in [0, 1)", "1.0")),
     "noise zero": ({"bnr": None, "constant_noise": 0.0}, ValueError, ("constant_noise", "> 0", "0.0")),
     "blur a number": ({"bnr": None, "blur": 3.0}, TypeError, ("blur must be a function", "float")),
-    "blur decreasing": ({"bnr": None, "blur": lambda b: 10 - b}, ValueError, ("blur must be", "alpha(")),
+    "blur decreasing": ({"bnr": None, "blur": lambda b: 10 - b}, ValueError, ("blur must be non-decreasing", "alpha(")),
     "blur with a dip": ({"bnr": None, "blur": lambda b: 2 + torch.sin(b)}, ValueError, ("blur must be non-decreasing", "alpha(")),
     "blur negative": ({"bnr": None, "blur": lambda b: b - 1}, ValueError, ("blur must be finite and >= 0", "alpha(0.002)")),
     "blur NaN": ({"bnr": None, "blur": lambda b: torch.log(b - 1)}, ValueError, ("blur must be finite and >= 0", "nan")),

@@ -480,11 +480,15 @@ BAD: dict[str, tuple[dict[str, object], type[Exception], tuple[str, ...]]] = {
     "levels NaN": ({"betas": [1.0, float("nan"), 0.0]}, ValueError, ("betas must be finite", "nan")),
     "one level": ({"betas": [1.0]}, ValueError, ("betas must hold at least 2", "(1,)")),
     "levels in two dimensions": ({"betas": [[1.0, 0.0]]}, ValueError, ("betas", "one dimension", "(1, 2)")),
+    "levels in words": ({"betas": ["high", "low"]}, TypeError, ("betas must be levels", "'high'")),
+    "process": ({"process": "warm"}, TypeError, ("process must be a warmdiff.BlurNoiseProcess", "str")),
     "sampler": ({"sampler": "dpm"}, ValueError, ("sampler must be one of", "'heun'", "'dpm'")),
     "cold with noise": ({"sampler": "cold"}, ValueError, ("sampler", "'cold'")),
     "denoiser": ({"denoiser": 3}, TypeError, ("denoiser must be callable", "int")),
     "shape short": ({"shape": (8, 8)}, ValueError, ("shape must be [N, ..., H, W]", "(8, 8)")),
     "shape negative": ({"shape": (2, -1, 8, 8)}, ValueError, ("shape", "-1")),
+    "shape a number": ({"shape": 8}, ValueError, ("shape must be [N, ..., H, W]", "8")),
+    "x_init of integers": ({"x_init": torch.zeros(2, 1, 8, 8).byte()}, TypeError, ("x_init", "floating-point", "uint8")),
     "x_init": ({"x_init": torch.zeros(2, 1, 8, 7)}, ValueError, ("x_init", "(2, 1, 8, 8)", "(2, 1, 8, 7)")),
     "no x_init": ({"process": warmdiff.BlurNoiseProcess.ihdm()}, ValueError, ("x_init must be given",)),
     "seed": ({"seed": torch.zeros(3).long()}, ValueError, ("seed", "[2]", "[3]")),
@@ -508,6 +512,15 @@ def test_bad_input(name: str) -> None:
     with pytest.raises(kind) as caught:
         warmdiff.sample(arguments.pop("denoiser"), arguments.pop("shape"), **arguments)
     assert all(want in str(caught.value) for want in wants), caught.value
+
+
+@pytest.mark.parametrize("batch", [None, 1, 2])
+def test_generate_looks_at_the_whole_of_x_init(batch: int | None) -> None:
+    for shape, n in (((2, 1, 8, 8), 4), ((4, 1, 8, 8), 2)):
+        with pytest.raises(ValueError, match="x_init must be a tensor of shape"):
+            warmdiff.generate(still, shape, x_init=torch.zeros(n, 1, 8, 8), batch=batch, backend="reference")
+    with pytest.raises(ValueError, match=r"shape must be \[N, \.\.\., H, W\], ints >= 0, got 8"):
+        warmdiff.generate(still, 8, batch=batch)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -541,6 +554,7 @@ def test_a_denoiser_that_breaks(call: int, field: str, value: float, want: str, 
         (lambda x: warmdiff.Prediction(x, None), ("residual of shape (2, 1, 8, 8)", "NoneType")),
         (lambda x: x, ("warmdiff.Prediction", "Tensor")),
         (lambda x: None, ("warmdiff.Prediction", "NoneType")),
+        (lambda x: warmdiff.Prediction(x, x.int()), ("floating-point", "residual", "int32")),
     ],
 )
 def test_a_denoiser_of_wrong_shapes(result: Callable[[Tensor], object], wants: tuple[str, ...]) -> None:

@@ -81,7 +81,8 @@ class BlurNoiseProcess:
         alpha = self.blur(levels)
         if not isinstance(alpha, Tensor) or alpha.shape != levels.shape:
             raise ValueError(f"blur must return a tensor of the shape of its levels {tuple(levels.shape)}, got {alpha!r}")
-        for wanted, bad in (("finite and >= 0", ~((alpha >= 0) & alpha.isfinite())), ("non-decreasing", alpha.diff() < 0)):
+        rules = (("finite and >= 0", ~alpha.isfinite()), ("non-decreasing", alpha.diff() < 0), ("finite and >= 0", alpha < 0))
+        for wanted, bad in rules:
             if bad.any():
                 i = int(bad.nonzero()[0])
                 found = ", ".join(f"alpha({levels[j]:.6g}) = {alpha[j]:.6g}" for j in (i, i + 1) if j < _GRID)

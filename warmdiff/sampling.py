@@ -142,6 +142,8 @@ def _check_prediction(result: Any, x: Tensor, step: int, beta: float) -> None:
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
             got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise SamplingError(f"denoiser must return {name} of shape {shape}, got {got} {at}")
+        if not tensor.is_floating_point():
+            raise SamplingError(f"denoiser must return floating-point numbers, got {name} of {tensor.dtype} {at}")
         if capturing(tensor):
             continue
         # One cheap pass: a sum is finite if all is; only if it is not (large numbers overflow too) each number is looked at.
@@ -162,8 +164,24 @@ def _update(x: Tensor, result: Prediction | RawPrediction, **levels: Any) -> Any
     return warmops.sampler_step(x, result.heads, c_skip=c_skip, c_out=c_out, **levels)
 
 
+def _check_shape(shape: Sequence[int], x_init: Tensor | None) -> tuple[int, ...]:
+    """``[N, ..., H, W]``, and x_init of that shape."""
+    given = tuple(shape) if isinstance(shape, Sequence) else ()
+    if len(given) < 3 or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in given):
+        raise ValueError(f"shape must be [N, ..., H, W], ints >= 0, got {shape!r}")
+    if x_init is not None:
+        if not isinstance(x_init, Tensor) or tuple(x_init.shape) != given:
+            raise ValueError(f"x_init must be a tensor of shape {given}, got {tuple(getattr(x_init, 'shape', ()))}")
+        if not x_init.is_floating_point():
+            raise TypeError(f"x_init must be a floating-point tensor, got {x_init.dtype}")
+    return given
+
+
 def _check_schedule(betas: Tensor | Sequence[float], process: BlurNoiseProcess) -> list[float]:
-    levels = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
+    try:
+        levels = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"betas must be levels, a tensor or floats, got {betas!r}") from error
     if levels.ndim != 1 or len(levels) < 2:
         raise ValueError(f"betas must hold at least 2 levels in one dimension, got shape {tuple(levels.shape)}")
     if not (levels.isfinite().all() and (levels >= 0).all() and (levels.diff() < 0).all()):
@@ -231,6 +249,8 @@ def sample(
     Gradients are recorded where torch records them: call it under ``torch.no_grad()`` unless they are wanted.
     """
     process = BlurNoiseProcess() if process is None else process
+    if not isinstance(process, BlurNoiseProcess):
+        raise TypeError(f"process must be a warmdiff.BlurNoiseProcess, got {type(process).__name__}")
     if not callable(denoiser):
         raise TypeError(f"denoiser must be callable, got {type(denoiser).__name__}")
     if sampler not in SAMPLERS:
@@ -241,16 +261,12 @@ def sample(
         dtype = torch.float64 if isinstance(x_init, Tensor) and x_init.dtype == torch.float64 else torch.float32
     elif dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-    shape = tuple(shape)
-    if len(shape) < 3 or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in shape):
-        raise ValueError(f"shape must be [N, ..., H, W], ints >= 0, got {shape}")
+    shape = _check_shape(shape, x_init)
     churn = churn if isinstance(churn, Churn) else Churn(churn)
     levels = process.betas(steps).tolist() if betas is None else _check_schedule(betas, process)
     device = _device(device, x_init, seed)
     seeds = _seeds(seed, shape[0]).to(device)
     if x_init is not None:
-        if not isinstance(x_init, Tensor) or tuple(x_init.shape) != shape:
-            raise ValueError(f"x_init must be a tensor of shape {shape}, got {tuple(getattr(x_init, 'shape', ()))}")
         x = x_init.to(device, dtype)
     elif process.constant_noise is not None:
         raise ValueError("x_init must be given: this process does not end in noise (see process.degrade)")
@@ -331,6 +347,7 @@ def generate(
     """
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise ValueError(f"batch must be an int >= 1, got {batch!r}")
+    shape = _check_shape(shape, x_init)  # whole, before it is taken apart
     device, seeds = _device(device, x_init, seed), _seeds(seed, shape[0])
     if cuda_graph and device.type != "cuda":
         raise ValueError(f"cuda_graph must be False on {device}: a CUDA graph needs an NVIDIA GPU")
