@@ -239,6 +239,15 @@ def test_images_that_are_not_square(tmp_path: Path) -> None:
     assert denoiser.shape == (3, 6, 11) and denoiser.classes == 0 and x.isfinite().all()
 
 
+def test_a_single_image(tmp_path: Path) -> None:
+    """It has no variance that could scale anything; and less than a batch of images is enough."""
+    np.savez(tmp_path / "one.npz", images=np.random.default_rng(0).integers(0, 256, (1, 6, 5), dtype=np.uint8))
+    config = config_at(tmp_path / "run", data=str(tmp_path / "one.npz"), images=400, ramp_up=0, learning_rate=3e-3)
+    with pytest.warns(UserWarning, match="all alike"):
+        got = losses(config)
+    assert np.mean(got[-10:]) < 0.8 * np.mean(got[:5])
+
+
 # ---- trouble ----
 
 

@@ -225,7 +225,11 @@ def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trai
     found = checkpoint.newest(Path(config.out) / "checkpoints")
     if found is None:
         chosen = range(0, len(images), -(-len(images) // SPECTRUM_IMAGES))
-        return Trainer(config, images.shape, images.classes, DataSpectrum.measure(images.chunks(1024, chosen)), world)
+        spectrum = DataSpectrum.measure(images.chunks(1024, chosen))
+        if not spectrum.variance.any():
+            warnings.warn(f"the images of {config.data!r} are all alike: their variance is taken to be 0.25 in each mode", stacklevel=2)
+            spectrum = DataSpectrum.constant(images.shape)
+        return Trainer(config, images.shape, images.classes, spectrum, world)
     path, tensors, state = found
     try:
         saved, spectrum = config_from(state["config"]), spectrum_of(tensors, state)
