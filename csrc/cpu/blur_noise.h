@@ -161,19 +161,16 @@ class Forward {
         Sequences<T> to;
         from.along = a.x.stride[a.dims - 1];
         to.along = 1;
-        from.adjacent = to.adjacent = false;
         for (int64_t row = team.rank * L; row < rows; row += team.size * L) {
             from.count = to.count = int(rows - row < L ? rows - row : L);
             int64_t channel = row / height, r = row % height;
             for (int l = 0; l < from.count; r = 0, ++channel) {
-                const P* x = image<const P>(a.x, g.sample, g.first + channel) + r * down;
-                T* z = shared.images.data + r * shared.ld + channel * width;
-                for (; l < from.count && r < height; ++l, ++r, x += down, z += shared.ld) {
-                    from.begin[l] = x;
-                    to.begin[l] = z;
-                }
+                const int64_t run = from.count - l < height - r ? from.count - l : height - r;
+                from.place(l, run, image<const P>(a.x, g.sample, g.first + channel) + r * down, down);
+                to.place(l, run, shared.images.data + r * shared.ld + channel * width, shared.ld);
+                l += int(run);
             }
-            if (from.along != 1) from.find_adjacent();
+            if (from.along != 1) from.template find_adjacent<T>();
             load_strip<P, T>(from, width, scratch.strip.data, L);
             dct_rows->filter(scratch.strip.data, L, scratch.blurred.data, L, shared.along.d.data, shared.along.identity, scratch.transform.data);
             store_strip<T, T>(scratch.blurred.data, L, width, to);

@@ -92,8 +92,8 @@ void dct_one(const DctArgs& a, const View& x, const View& y, const int64_t* exte
                 from.begin[l] = static_cast<const P*>(x.data) + walk.in;
                 to.begin[l] = static_cast<Q*>(y.data) + walk.out;
             }
-            from.find_adjacent();
-            to.find_adjacent();
+            from.template find_adjacent<T>();
+            to.template find_adjacent<T>();
             load_strip<P, T>(from, n_in, strip.data, L, factor);
             clear_rows(strip.data, L, n_in, n);
             transform.run(strip.data, L, result.data, L, scratch.data);
@@ -181,22 +181,18 @@ class DctTwo {
         Sequences<T> to;
         from.along = x.stride[along.dim];
         to.along = 1;
-        to.adjacent = false;
         Walk walk = all;
         for (int64_t row = rank * L; row < count; row += size * L) {
             from.count = to.count = int(least(L, count - row));
             int64_t image = row / rows_in, r = row % rows_in;
             walk.seek(g * group + image);
-            for (int l = 0; l < from.count; ++l) {
-                from.begin[l] = static_cast<const P*>(x.data) + walk.in + r * x.stride[down.dim];
-                to.begin[l] = images + r * ld + image * width;
-                if (++r == rows_in) {
-                    r = 0;
-                    ++image;
-                    walk.next();
-                }
+            for (int l = 0; l < from.count; r = 0, ++image, walk.next()) {
+                const int64_t run = least(from.count - l, rows_in - r);
+                from.place(l, run, static_cast<const P*>(x.data) + walk.in + r * x.stride[down.dim], x.stride[down.dim]);
+                to.place(l, run, images + r * ld + image * width, ld);
+                l += int(run);
             }
-            from.find_adjacent();
+            if (from.along != 1) from.template find_adjacent<T>();
             load_strip<P, T>(from, columns_in, strips.strip.data, L, factor);
             clear_rows(strips.strip.data, L, columns_in, width);
             transform_along.run(strips.strip.data, L, strips.result.data, L, strips.scratch.data);
@@ -211,17 +207,14 @@ class DctTwo {
         Walk walk = all;
         for (int64_t column = rank * L; column < count; column += size * L) {
             to.count = int(least(L, count - column));
-            int64_t image = column / width, c = column % width;
-            walk.seek(g * group + image);
-            for (int l = 0; l < to.count; ++l) {
-                to.begin[l] = static_cast<Q*>(y.data) + walk.out + c * y.stride[along.dim];
-                if (++c == width) {
-                    c = 0;
-                    ++image;
-                    walk.next();
-                }
+            int64_t c = column % width;
+            walk.seek(g * group + column / width);
+            for (int l = 0; l < to.count; c = 0, walk.next()) {
+                const int64_t run = least(to.count - l, width - c);
+                to.place(l, run, static_cast<Q*>(y.data) + walk.out + c * y.stride[along.dim], y.stride[along.dim]);
+                l += int(run);
             }
-            to.find_adjacent();
+            to.template find_adjacent<T>();
             clear_rows(images + column, ld, rows_in, height);
             transform_down.run(images + column, ld, strips.result.data, L, strips.scratch.data);
             store_strip<Q, T>(strips.result.data, L, height, to);

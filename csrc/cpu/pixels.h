@@ -57,6 +57,7 @@ struct Pixel : Format<P, T> {
     static WARMOPS_INLINE V<T> read(const P* p) { return Pixel::decode(*reinterpret_cast<const Loose*>(p)); }
     static WARMOPS_INLINE V<T> read_halves(const P* low, const P* high) { return Pixel::decode(join<Raw>(low, high)); }
     static WARMOPS_INLINE void write(P* p, V<T> v) { *reinterpret_cast<Loose*>(p) = Pixel::encode(v); }
+    static WARMOPS_INLINE void write_halves(P* low, P* high, V<T> v) { part<Raw>(Pixel::encode(v), low, high); }
 };
 
 // Up to one vector of pixels, gathered when they are not neighbours; lanes beyond count hold what a zero stands for.

@@ -243,7 +243,6 @@ class SamplerStep {
         Sequences<const T> from;
         Sequences<T> to;
         from.along = to.along = 1;
-        from.adjacent = to.adjacent = false;
         for (int64_t r = rank * L; r < height; r += size * L) {
             from.count = to.count = int(height - r < L ? height - r : L);
             for (int l = 0; l < to.count; ++l) from.begin[l] = to.begin[l] = image + (r + l) * ld;

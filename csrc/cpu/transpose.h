@@ -57,7 +57,22 @@ WARMOPS_INLINE VH join<VH>(const void* low, const void* high) {
 #endif
 #endif
 
+// The inverse: both halves of a vector to addresses of their own.
+template <class VT>
+WARMOPS_INLINE void part(VT v, void* low, void* high) {
+    memcpy(low, &v, sizeof v / 2);
+    memcpy(high, reinterpret_cast<const char*>(&v) + sizeof v / 2, sizeof v / 2);
+}
+#if defined(__AVX512F__)
+template <>
+WARMOPS_INLINE void part<VF>(VF v, void* low, void* high) {
+    _mm256_storeu_si256(static_cast<__m256i*>(low), _mm512_castsi512_si256((__m512i)v));
+    _mm256_storeu_si256(static_cast<__m256i*>(high), _mm512_extracti64x4_epi64((__m512i)v, 1));
+}
+#endif
+
 // v[l] is half of row l, then the same half of row l + kLanes / 2; afterwards v[c] is column c of that half of the block.
+// It is its own inverse.
 #if defined(__AVX512F__)
 template <class VT>
 WARMOPS_INLINE void exchange_parts(VT& a, VT& b) {
