@@ -52,8 +52,11 @@ class Graph:
                     function(*self._inputs)
             torch.cuda.current_stream().wait_stream(stream)
             try:
-                # thread_local: other threads may allocate meanwhile
-                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                # The outer context brings the stream back also where a capture breaks; thread_local: other threads may allocate.
+                with (
+                    torch.cuda.stream(torch.cuda.current_stream()),
+                    torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+                ):
                     self._outputs = function(*self._inputs)
             except RuntimeError as error:
                 what = "it must not wait for the GPU, look at its values or copy from or to the CPU"

@@ -375,11 +375,11 @@ def _replayed(
     if options.get("betas") is not None:
         options = options | {"betas": tuple(torch.as_tensor(options["betas"], dtype=torch.float64).tolist())}
     start = None if x_init is None else x_init.to(device)
-    held = list(reached(denoiser))
-    values = [(v.data_ptr(), v.shape, v.stride(), v.dtype) if isinstance(v, Tensor) else v for v in held]
-    method = getattr(denoiser, "__func__", None)
-    key = (shape, None if start is None else start.dtype, seeds.device, sorted(options.items()), method, values)
     inputs = [seeds] if start is None else [seeds, start]
+
+    def key() -> tuple[Any, ...]:
+        held = [(v.data_ptr(), v.shape, v.stride(), v.dtype) if isinstance(v, Tensor) else v for v in reached(denoiser)]
+        return shape, [t.dtype for t in inputs], seeds.device, sorted(options.items()), getattr(denoiser, "__func__", None), held
 
     def end(seeds: Tensor, x_init: Tensor | None = None) -> tuple[Tensor, ...]:
         *_, last = sample(denoiser, shape, seed=seeds, x_init=x_init, device=device, **options)
@@ -390,10 +390,10 @@ def _replayed(
         known, graph = _graphs.get(owner, (None, None))
     except TypeError:  # it cannot be a key, so nothing is remembered
         owner = known = None
-    if known != key or graph is None:
+    if graph is None or known != key():
         graph = Graph(end, inputs)
         if owner is not None:
-            _graphs[owner] = key, graph
+            _graphs[owner] = key(), graph  # as it is after the first run, which may have made copies of its own
     (x,) = graph(*inputs)
     if not bool(x.isfinite().all()):
         raise SamplingError("denoiser must return finite values, got a state that is not after the last step (cuda_graph=False says where)")
