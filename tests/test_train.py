@@ -348,6 +348,10 @@ def logged(run: Path) -> dict[int, dict[str, float]]:
     return {line["step"]: line for line in map(json.loads, (text for text in lines if text.endswith("}")))}
 
 
+def newest_step(run: Path) -> int:
+    return max((int(path.stem) for path in checkpoint.existing(run / "checkpoints")), default=0)
+
+
 @pytest.mark.cpu_only
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     two = start(tmp_path / "two", 96, launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"))
@@ -398,9 +402,9 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
 
     while killed < 10:
         process = begin(10**6)
-        before, limit = max(logged(run), default=0), time.monotonic() + 120
-        if killed % 2:  # every second time, not before it has done something
-            while max(logged(run), default=0) == before and process.is_alive() and time.monotonic() < limit:
+        limit = time.monotonic() + 120
+        if killed % 2:  # every second time, not before it has saved something
+            while newest_step(run) == seen and process.is_alive() and time.monotonic() < limit:
                 time.sleep(0.002)
         time.sleep(0.3 * chance.random())
         assert process.is_alive()
@@ -410,9 +414,9 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # of a damaged checkpoint
             found = checkpoint.newest(run / "checkpoints")
-        step = found[2]["step"] if found else 0
-        assert step >= max(seen, max(logged(run), default=0) - 1)  # the log's line comes just before the checkpoint
-        seen = step
+        before, seen = seen, found[2]["step"] if found else 0
+        assert seen == newest_step(run) and seen >= before
+        assert seen >= max(logged(run), default=0) - 1  # the log's line comes just before the checkpoint
     assert seen >= 5
     images = 8 * (seen + 3)
     process = begin(images)
