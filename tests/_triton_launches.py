@@ -121,6 +121,7 @@ def blur_noise_launches(H: int, W: int, dtype: torch.dtype, capability: int, noi
         return
     constants |= {"ROWS": chosen.block_rows, "COLUMNS": chosen.block_columns, "INNER": chosen.block_inner}
     yield _launch("columns", types, constants | {"LENGTH": H + two_pass.TABLE_PADDING}, options, capability, size)
+    options.pop("maxnreg", None)
     yield _launch("rows", types, constants | {"LENGTH": W + two_pass.TABLE_PADDING}, options, capability, size)
     constants |= {"N": H, "LENGTH": H + two_pass.TABLE_PADDING, "BLOCK": two_pass.TABLE_BLOCK}
     yield _launch("table", types, constants, options | {"num_warps": 4, "num_stages": 1, "maxnreg": 255}, capability, 0)

@@ -213,7 +213,7 @@ def launch_two_pass(chosen: Config, x: Tensor, step: launch.Step, channel0: int)
     columns_kernel[(samples * channels * column_programs,)](
         *step.tensor_arguments[:5], middle, table_h, table_h.stride(0) if is_tensor else 0, alpha, alpha_n, channels,
         ALPHA_TENSOR=is_tensor, X_UNIT=step.flags["X_UNIT"], FAR=step.flags["FAR"],
-        LENGTH=table_h.shape[2], **options,
+        LENGTH=table_h.shape[2], maxnreg=chosen.max_registers, **options,
     )  # fmt: skip
     split = -(-W // (2 * step.vector)) * step.vector
     row_programs = -(-H // rows) * -(-split // columns)

@@ -3,7 +3,7 @@ session can enumerate it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,8 +15,9 @@ FUSED_SIDE = 128
 class Config:
     """Launch parameters.
 
+    max_registers: of a thread (two-pass: of the first pass of blur_noise); None leaves it to the compiler.
     fused: block (side of the blocks that a program works in), p_h, p_w (half sizes, padded to a power of two of blocks),
-    panels (programs of an image), max_registers (of a thread; None leaves it to the compiler).
+    panels (programs of an image).
     two-pass: block_rows, block_columns (output tile of a program), block_inner (slice of the sum).
     """
 
@@ -47,15 +48,15 @@ def config(H: int, W: int, dtype: torch.dtype) -> Config:
     if dtype == torch.float64:
         return Config(False, 4, 1, "ieee", block_rows=16, block_columns=16, block_inner=16)
     if max(H, W) > FUSED_SIDE:
-        return Config(False, 4, 1, "tf32x3", block_rows=32, block_columns=32, block_inner=32)
-    # The limit is the hardware's own; without it the compiler may settle for 128 registers and spill a few.
+        return Config(False, 4, 1, "tf32x3", max_registers=168, block_rows=32, block_columns=32, block_inner=32)
+    # The limit is the hardware's own (above: of three blocks at a time); without it the compiler may settle for 128 and spill a few.
     return _fused(H, W, 16 if max(H, W) <= 32 else 32, None if max(H, W) <= 32 and W % 4 == 0 else 255)
 
 
 def step_config(H: int, W: int, dtype: torch.dtype) -> Config:
-    """The configuration of sampler_step, which holds more in registers: small blocks go further."""
+    """The configuration of sampler_step, which holds more in registers: small blocks go further, but for both sides above 64."""
     chosen = config(H, W, dtype)
-    return _fused(H, W, 16 if max(H, W) <= 64 else 32, 255) if chosen.fused else chosen
+    return _fused(H, W, 16 if min(H, W) <= 64 else 32, 255) if chosen.fused else replace(chosen, max_registers=None)
 
 
 def _fused(H: int, W: int, block: int, max_registers: int | None) -> Config:
