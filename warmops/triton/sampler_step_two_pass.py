@@ -84,7 +84,10 @@ def terms_columns_kernel(
     k2, k3 = terms_of.coefficient(table, c6, n, 6, TABLE), terms_of.coefficient(table, c7, n, 7, TABLE)
     alpha2 = terms_of.coefficient(table, c8, n, 8, TABLE)
     start = tile.groups(program % column_blocks * COLUMNS, G, V)  # [1, G, 1]
-    cols = tl.reshape(tile.columns(start, V), [1, COLUMNS])
+    if FP64:
+        cols = tl.reshape(tile.columns(start, V), [1, COLUMNS])
+    else:  # the same columns; of those above, Triton 3.6 does not see that they are neighbours, and stores one by one
+        cols = program % column_blocks * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     p = row_block * ROWS + tl.arange(0, ROWS)[:, None]  # [ROWS, 1]
     for term in range(_TERMS):
         there, alpha = terms_of.term_level(term, k1, alpha1, k2, k3, alpha2)
