@@ -211,8 +211,8 @@ def sample(
     """Sample images; yields a `State` after each step.
 
     The state is float32: with closed-form denoisers the final images differ from those of a float64 state by 6e-7 of their RMS at
-    most (BNR 0 to 10, 18 to 72 steps, the same noise; 1.3e-6 where ancestral noise is rounded too), thousands of times less than the rounding to 8 bits. ``dtype=torch.float64``
-    is there for checks of order and for tiny levels.
+    most (BNR 0 to 10, 18 to 72 steps, the same noise; 1.3e-6 where ancestral noise is rounded too), thousands of times less
+    than the rounding to 8 bits. ``dtype=torch.float64`` is there for checks of order and for tiny levels.
 
     Args:
         denoiser: ``denoiser(x, beta) -> Prediction`` (or `RawPrediction`), of x ``[N, ..., H, W]`` and beta ``[N]``, x's dtype.
