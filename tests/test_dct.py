@@ -162,6 +162,15 @@ def test_accuracy_at_the_largest_sizes(function: str, type_: int, dct_backend: s
         check(function, randn((2, n), rng, dtype, device), dct_backend, [n], type=type_)
 
 
+@kinds
+def test_accuracy_of_one_sign(function: str, type_: int, dct_backend: str, device: str, rng: torch.Generator) -> None:
+    """One colour, light, a random walk, each line by itself: their transforms are nearly one number, where roundings do not average."""
+    for n in (97, 199, 221, 225, 244, 1021, 1945):
+        u = torch.rand(3, n, generator=rng, dtype=torch.float32)
+        for line in (u[0, :1].expand(n).clone(), u[1], (u[2] - 0.5).cumsum(0)):
+            check(function, line.to(device), dct_backend, [n], type=type_)
+
+
 @pytest.mark.parametrize("shape", IMAGES, ids=ident)
 @float_dtypes
 def test_accuracy_of_images(shape: tuple[int, ...], dtype: torch.dtype, dct_backend: str, device: str, rng: torch.Generator) -> None:

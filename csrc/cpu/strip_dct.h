@@ -239,7 +239,7 @@ class StripDct {
                 four(l + 1, last, -ldw, out + ldo, 2 * ldo, scratch);
             } else {
                 store(work + N * ldw, load(in + N * ldi));
-                direct(work, ldw, half + 1, table.data + even2, ld_even, half + 1, out, 2 * ldo);
+                direct_and_sum(work, ldw, half + 1, table.data + even2, ld_even, half + 1, out, 2 * ldo);
                 direct(last, -ldw, half, table.data + odd, ld_odd, half, out + ldo, 2 * ldo);
             }
             return;

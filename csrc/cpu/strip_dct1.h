@@ -62,7 +62,7 @@ class StripOne {
         T* const last = in + size * ldi;
         fold(in, last, ldi, (size + 1) / 2);
         if (size % 2) {
-            direct(in, ldi, half, table.data, ld, half, out, 2 * ldo);
+            direct_and_sum(in, ldi, half, table.data, ld, half, out, 2 * ldo);
             direct(last, -ldi, half, table.data + half * ld, ld, half, out + ldo, 2 * ldo);
             return;
         }
