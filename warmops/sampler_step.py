@@ -155,12 +155,13 @@ def _check_heads(heads: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
     if isinstance(heads, (tuple, list)):
         if len(heads) != 2:
             raise ValueError(f"heads must be a tensor or a pair (blurred, residual), got {len(heads)} of them")
-        pair = [_check_head(f"heads[{i}]", head, x) for i, head in enumerate(heads)]
-        if pair[0].dtype != pair[1].dtype:
-            raise TypeError(f"heads[1] must have the dtype of heads[0], {pair[0].dtype}, got {pair[1].dtype}")
-        for i, head in enumerate(pair):
-            _checks.check_like(f"heads[{i}]", head, x.shape, head.dtype, x.device)
-        return pair[0], pair[1]
+        first, second = _check_head("heads[0]", heads[0], x), _check_head("heads[1]", heads[1], x)
+        if first.dtype != second.dtype:
+            raise TypeError(f"heads[1] must have the dtype of heads[0], {first.dtype}, got {second.dtype}")
+        for i, head in enumerate((first, second)):
+            if head.shape != x.shape:
+                raise ValueError(f"heads[{i}] must have shape {tuple(x.shape)}, got {tuple(head.shape)}")
+        return first, second
     heads = _check_head("heads", heads, x)
     if heads.shape == x.shape:
         return heads, None
