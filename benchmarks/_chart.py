@@ -52,7 +52,7 @@ def _panel(axis: Any, case: dict[str, Any]) -> None:
         axis.plot([value], [position], marker="o", markersize=8, color=colour, linestyle="none")
         text = f"{value:.2f}" if value < 10 else f"{value:.1f}"
         if row["kind"] == "ours" and row["times faster than best rival"] is not None:
-            text += f"  ({row['times faster than best rival']:.1f}x the speed of the best rival)"
+            text += f"  ({row['times faster than best rival']:.1f}x the best rival)"
         end = max(value, row["p80 ms"] * per_ms)
         place = {"xy": (end, position), "xytext": (8, 0), "textcoords": "offset points", "va": "center"}
         axis.annotate(text, **place, fontsize=8.5, color=colour if row["kind"] == "ours" else INK)
@@ -129,7 +129,9 @@ def _sweep_panel(axis: Any, title: str, cases: list[dict[str, Any]]) -> dict[str
         )
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
-    axis.set_xticks(sizes, [str(n) for n in sizes], fontsize=8.5, rotation=45)
+    # A size too close to the one before it goes without its number.
+    named = [n for before, n in zip([0, *sizes], sizes, strict=False) if n > 1.12 * before]
+    axis.set_xticks(sizes, [str(n) if n in named else "" for n in sizes], fontsize=8.5, rotation=45)
     axis.set_xticks([], minor=True)
     axis.set_title(title, color=INK, fontsize=10.5)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
