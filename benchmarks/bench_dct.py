@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,24 +108,18 @@ def run_case(options: argparse.Namespace, n: int, axes: int, many: bool, name: s
     }
 
 
-def run_cases(options: argparse.Namespace) -> list[dict[str, Any]]:
-    plan = [
-        (n, axes, many == "many", name)
-        for name in options.dtypes
-        for axes in options.axes
-        for many in options.batches
-        for n in options.sizes
-    ]
-    cases = []
-    with progress_bar()(plan, leave=False, disable=None) as bar:
-        for n, axes, many, name in bar:
-            bar.set_description(f"n = {n}, {axes} axes, {'many' if many else 'one'}, {name}")
-            cases.append(run_case(options, n, axes, many, name, bar.set_postfix_str))
-    for group, members in _sweep.groups(cases).items():
-        print(f"\n{group}: nanoseconds per value\n{_report.plain_table(*_sweep.table(members))}")
-    for text in sorted({text for case in cases for text in case["not measured"]}):
-        print(f"  not measured: {text}")
-    return cases
+def run_cases(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    """The cases of one group after the other."""
+    groups = [(axes, many == "many", name) for name in options.dtypes for axes in options.axes for many in options.batches]
+    with progress_bar()(total=len(groups) * len(options.sizes), leave=False, disable=None) as bar:
+        for axes, many, name in groups:
+            cases = []
+            for n in options.sizes:
+                bar.set_description(f"n = {n}, {axes} axes, {'many' if many else 'one'}, {name}")
+                cases.append(run_case(options, n, axes, many, name, bar.set_postfix_str))
+                bar.update()
+            print(f"\n{cases[0]['group']}: nanoseconds per value\n{_report.plain_table(*_sweep.table(cases))}", flush=True)
+            yield cases
 
 
 def call_overhead(options: argparse.Namespace) -> dict[str, float]:
@@ -151,14 +146,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "machine": machine,
         "inputs": {"transform": 'type 2, norm="ortho"', "values": f"standard normal numbers, seed {SEED}"},
         "rounds": options.rounds,
-        "cases": run_cases(options),
+        "cases": [],
         "call overhead us": call_overhead(options),
     }
+    for cases in run_cases(options):  # saved after each group: what a long run has measured is not lost when it is stopped
+        results["cases"] += cases
+        _options.save(results, options, _chart.draw_sweep, _sweep.document)
+    for text in sorted({text for case in results["cases"] for text in case["not measured"]}):
+        print(f"  not measured: {text}")
     print("\nwarmops against the best rival of each size, geometric means:")
     print("\n".join(f"  {line}" for line in _sweep.means(results["cases"])))
     lost = _sweep.all_losses(results["cases"])
     print("\n  ".join(["slower than the best rival:", *lost]) if lost else "slower than the best rival: none")
-    _options.save(results, options, _chart.draw_sweep, _sweep.document)
     return results
 
 

@@ -7,69 +7,37 @@ namespace {
 // A vector of two halves, each from an address of its own: an instruction that loads it costs no shuffle.
 template <class VT>
 WARMOPS_INLINE VT join(const void* low, const void* high) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(VT) == 64)
+        return (VT)_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(low))),
+                                      _mm256_loadu_si256(static_cast<const __m256i*>(high)), 1);
+#endif
+#if defined(__AVX2__)
+    if constexpr (sizeof(VT) == 32)
+        return (VT)_mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(low))),
+                                           _mm_loadu_si128(static_cast<const __m128i*>(high)), 1);
+    if constexpr (sizeof(VT) == 16)
+        return (VT)_mm_unpacklo_epi64(_mm_loadl_epi64(static_cast<const __m128i*>(low)), _mm_loadl_epi64(static_cast<const __m128i*>(high)));
+#endif
     VT v;
     memcpy(&v, low, sizeof v / 2);
     memcpy(reinterpret_cast<char*>(&v) + sizeof v / 2, high, sizeof v / 2);
     return v;
 }
-#if defined(__AVX2__)
-WARMOPS_INLINE __m128i join_eights(const void* low, const void* high) {
-    return _mm_unpacklo_epi64(_mm_loadl_epi64(static_cast<const __m128i*>(low)), _mm_loadl_epi64(static_cast<const __m128i*>(high)));
-}
-WARMOPS_INLINE __m256i join_sixteens(const void* low, const void* high) {
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(low))),
-                                   _mm_loadu_si128(static_cast<const __m128i*>(high)), 1);
-}
-#if defined(__AVX512F__)
-WARMOPS_INLINE __m512i join_thirty_twos(const void* low, const void* high) {
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(low))),
-                              _mm256_loadu_si256(static_cast<const __m256i*>(high)), 1);
-}
-template <>
-WARMOPS_INLINE VF join<VF>(const void* low, const void* high) {
-    return (VF)join_thirty_twos(low, high);
-}
-template <>
-WARMOPS_INLINE VD join<VD>(const void* low, const void* high) {
-    return (VD)join_thirty_twos(low, high);
-}
-template <>
-WARMOPS_INLINE VH join<VH>(const void* low, const void* high) {
-    return (VH)join_sixteens(low, high);
-}
-template <>
-WARMOPS_INLINE VB join<VB>(const void* low, const void* high) {
-    return (VB)join_eights(low, high);
-}
-#else
-template <>
-WARMOPS_INLINE VF join<VF>(const void* low, const void* high) {
-    return (VF)join_sixteens(low, high);
-}
-template <>
-WARMOPS_INLINE VD join<VD>(const void* low, const void* high) {
-    return (VD)join_sixteens(low, high);
-}
-template <>
-WARMOPS_INLINE VH join<VH>(const void* low, const void* high) {
-    return (VH)join_eights(low, high);
-}
-#endif
-#endif
 
 // The inverse: both halves of a vector to addresses of their own.
 template <class VT>
 WARMOPS_INLINE void part(VT v, void* low, void* high) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(VT) == 64) {
+        _mm256_storeu_si256(static_cast<__m256i*>(low), _mm512_castsi512_si256((__m512i)v));
+        _mm256_storeu_si256(static_cast<__m256i*>(high), _mm512_extracti64x4_epi64((__m512i)v, 1));
+        return;
+    }
+#endif
     memcpy(low, &v, sizeof v / 2);
     memcpy(high, reinterpret_cast<const char*>(&v) + sizeof v / 2, sizeof v / 2);
 }
-#if defined(__AVX512F__)
-template <>
-WARMOPS_INLINE void part<VF>(VF v, void* low, void* high) {
-    _mm256_storeu_si256(static_cast<__m256i*>(low), _mm512_castsi512_si256((__m512i)v));
-    _mm256_storeu_si256(static_cast<__m256i*>(high), _mm512_extracti64x4_epi64((__m512i)v, 1));
-}
-#endif
 
 // v[l] is half of row l, then the same half of row l + kLanes / 2; afterwards v[c] is column c of that half of the block.
 // It is its own inverse.

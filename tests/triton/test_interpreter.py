@@ -26,11 +26,6 @@ NAN = float("nan")
 SIZES = [(1, 1), (1, 9), (8, 8), (13, 7), (12, 20), (16, 16), (28, 28), (31, 33), (32, 32)]
 
 
-@pytest.fixture
-def rng(request):
-    return torch.Generator().manual_seed(len(request.node.name) * 7919 + sum(map(ord, request.node.name)))
-
-
 @pytest.fixture(params=["fused", "two-pass"])
 def form(request, monkeypatch):
     """Both forms at sizes where only one would be chosen."""

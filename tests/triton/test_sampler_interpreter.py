@@ -24,11 +24,6 @@ BOUND = {F64: 1e-14, F32: 3e-7, F16: 6e-4, BF16: 8e-3}
 ALPHA_PAIRS = ((0.0, 0.0), (0.0, 0.3), (0.2, 0.37), (0.5, 3.0), (2.0, 40.0))
 
 
-@pytest.fixture
-def rng(request):
-    return torch.Generator().manual_seed(len(request.node.name) * 7919 + sum(map(ord, request.node.name)))
-
-
 @pytest.fixture(params=["fused", "two-pass"])
 def form(request, monkeypatch):
     """Both forms at sizes where only one would be chosen."""
