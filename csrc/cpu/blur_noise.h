@@ -239,19 +239,19 @@ class Forward {
         const int64_t blurred_down = a.blurred.stride[a.dims - 2], blurred_along = a.blurred.stride[a.dims - 1];
         const V<T> beta = set1(at.beta), scale = set1(at.scale);
         // Rounded one by one: alpha = 0 gives the bits of x + beta * eps.
-        const auto value = [=](V<T> v, const T* eps) WARMOPS_INLINE_LAMBDA {
-            if (NOISY) v = v + beta * load(eps);
+        const auto value = [=](V<T> v, const T* eps, int64_t j) WARMOPS_INLINE_LAMBDA {
+            if (NOISY) v = v + beta * load(eps + j);
             return SCALED ? scale * v : v;
         };
         for (; count > 0; --count, at.z += at.ld, at.out += down) {
             int64_t j = 0;
             if (along == 1 && !at.blurred)
-                for (; j + L <= columns; j += L) Pixel<Q, T>::write(at.out + j, value(load(at.z + j), at.eps + j));
+                for (; j + L <= columns; j += L) Pixel<Q, T>::write(at.out + j, value(load(at.z + j), at.eps, j));
             for (; j < columns; j += L) {
                 const int64_t left = columns - j < L ? columns - j : L;
                 const V<T> v = load(at.z + j);
                 if (at.blurred) put(at.blurred + j * blurred_along, blurred_along, left, v);
-                put(at.out + j * along, along, left, value(v, at.eps + j));
+                put(at.out + j * along, along, left, value(v, at.eps, j));
             }
             if (NOISY) at.eps += columns;
             if (at.blurred) at.blurred += blurred_down;

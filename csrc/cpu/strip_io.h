@@ -8,7 +8,7 @@ namespace {
 template <class P>
 struct Sequences {
     P* begin[kBytes / 4];
-    int count;      // at most kLanes
+    int count;               // at most kLanes
     int64_t along;           // stride within a sequence
     bool adjacent = false;   // the sequences are neighbours in memory
     bool by_halves = false;  // there are kLanes of them, and those of either half are neighbours
