@@ -26,7 +26,17 @@ _MODULES = {"reference": "warmops.reference", "cpu": "warmops._cpu", "triton": "
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """Whether a backend can run on this machine, and with what, or why not. True in a condition when available."""
+    """Whether a backend can run on this machine, and with what, or why not. True in a condition when available.
+
+    Attributes:
+        available: whether it can run.
+        detail: what it runs with, or why it cannot run.
+
+    Example:
+        >>> status = warmops.backends()["reference"]
+        >>> status.available, bool(status), status.detail
+        (True, True, 'plain PyTorch in float64, on any device')
+    """
 
     available: bool
     detail: str
@@ -78,7 +88,14 @@ def backends() -> dict[str, BackendStatus]:
 
     Returns:
         ``{"reference": ..., "cpu": ..., "triton": ..., "cuda": ...}``; each value has ``available`` (bool) and
-        ``detail`` (str), and is true in a condition when available.
+        ``detail`` (str), and is true in a condition when available: `BackendStatus`.
+
+    Example:
+        >>> list(warmops.backends())
+        ['reference', 'cpu', 'triton', 'cuda']
+        >>> warmops.blur(torch.ones(1, 1, 2, 2), 1.0, backend="fpga")
+        Traceback (most recent call last):
+        ValueError: backend must be None or one of 'reference', 'cpu', 'triton', 'cuda', got 'fpga'
     """
     detail = {
         "reference": "plain PyTorch in float64, on any device",

@@ -92,6 +92,10 @@ def idct(
         The inverse transform, with the dtype of x (the default dtype for integers) and its shape, except n along ``dim``.
 
     Raises: what `dct` raises.
+
+    Example:
+        >>> warmops.idct(torch.tensor([4.0, 0.0, 0.0, 0.0]))  # the spectrum of a constant
+        tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
     return call("idct", x, type, n, dim, norm, orthogonalize, False, out, backend)
 
@@ -146,6 +150,11 @@ def idctn(
         The inverse transform, with the dtype of x (the default dtype for integers) and its shape, except ``s`` along ``dim``.
 
     Raises: what `dctn` raises.
+
+    Example:
+        >>> volume = torch.rand(9, 10, 11, dtype=torch.float64)
+        >>> torch.allclose(warmops.idctn(warmops.dctn(volume, type=4), type=4), volume)
+        True
     """
     return call("idct", x, type, s, dim, norm, orthogonalize, True, out, backend)
 
@@ -196,6 +205,12 @@ def idct2(
         The inverse transform, with the dtype of x (the default dtype for integers) and its shape, except ``s`` along ``dim``.
 
     Raises: what `dctn` raises.
+
+    Example:
+        >>> spectrum = torch.zeros(1, 3, 4)
+        >>> spectrum[0, 0, 0] = 12.0  # the mean of an image, times 12 ** 0.5
+        >>> warmops.idct2(spectrum, norm="ortho").unique()
+        tensor([3.4641])
     """
     return call("idct", x, type, s, dim, norm, orthogonalize, True, out, backend)
 
@@ -255,6 +270,11 @@ def idst(
         The inverse transform, with the dtype of x (the default dtype for integers) and its shape, except n along ``dim``.
 
     Raises: what `dct` raises.
+
+    Example:
+        >>> x = torch.rand(3, 17)
+        >>> torch.allclose(warmops.idst(warmops.dst(x, type=1), type=1), x, atol=1e-6)
+        True
     """
     return call("idst", x, type, n, dim, norm, orthogonalize, False, out, backend)
 
@@ -278,6 +298,11 @@ def dstn(
         The transform, with the dtype of x (the default dtype for integers) and its shape, except ``s`` along ``dim``.
 
     Raises: what `dctn` raises.
+
+    Example:
+        >>> field = torch.rand(2, 31, 15)  # zero on the walls around it
+        >>> warmops.dstn(field, type=1, dim=(-2, -1)).shape
+        torch.Size([2, 31, 15])
     """
     return call("dst", x, type, s, dim, norm, orthogonalize, True, out, backend)
 
@@ -301,5 +326,11 @@ def idstn(
         The inverse transform, with the dtype of x (the default dtype for integers) and its shape, except ``s`` along ``dim``.
 
     Raises: what `dctn` raises.
+
+    Example:
+        >>> field = torch.rand(2, 31, 15, dtype=torch.float64)
+        >>> modes = warmops.dstn(field, type=1, dim=(-2, -1))
+        >>> torch.allclose(warmops.idstn(modes, type=1, dim=(-2, -1)), field)
+        True
     """
     return call("idst", x, type, s, dim, norm, orthogonalize, True, out, backend)
