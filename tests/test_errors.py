@@ -204,8 +204,8 @@ def overlapping(shared: Tensor) -> dict[str, tuple[dict[str, Any], str]]:
         "noise is x": ({"x": first, "noise": first, "seed": None}, "noise must not overlap x"),
         "noise shifted against x": ({"x": first, "noise": shifted, "seed": None}, "noise must not overlap x"),
         "blurred is x": ({"x": first, "return_blurred": True, "out": (ones(), first)}, "out[1] must not overlap x"),
-        "both outputs are one": ({"return_blurred": True, "out": (first, first)}, "out[0] must not overlap out[1]"),
-        "outputs shifted": ({"return_blurred": True, "out": (first, shifted)}, "out[0] must not overlap out[1]"),
+        "both outputs are one": ({"return_blurred": True, "out": (first, first)}, "out[1] must not overlap out"),
+        "outputs shifted": ({"return_blurred": True, "out": (first, shifted)}, "out[1] must not overlap out"),
     }
 
 

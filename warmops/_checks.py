@@ -149,7 +149,12 @@ def draw_seed(generator: Any, n: int, device: torch.device) -> Tensor:
 
 
 def _extent(t: Tensor) -> tuple[int, int]:
+    """The addresses that a tensor's elements lie in, [first, last)."""
     start = t.data_ptr()
+    if t.is_contiguous():
+        return start, start + t.nbytes
+    if not t.numel():
+        return start, start
     span = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
     return start, start + (span + 1) * t.element_size()
 
@@ -171,19 +176,27 @@ class _Memory:
         }
 
 
-def check_no_overlap(name: str, t: Tensor, other_name: str, other: Tensor) -> None:
-    """No element of ``t`` shares memory with an element of ``other``; interleaved views of one buffer are fine."""
-    if t.numel() == 0 or other.numel() == 0:
-        return
-    (a0, a1), (b0, b1) = _extent(t), _extent(other)
-    if a1 <= b0 or b1 <= a0:
-        return
+def _share_memory(a: Tensor, b: Tensor) -> bool:
     try:
-        shared = np.shares_memory(np.asarray(_Memory(t)), np.asarray(_Memory(other)), max_work=_MAX_WORK)
+        return bool(np.shares_memory(np.asarray(_Memory(a)), np.asarray(_Memory(b)), max_work=_MAX_WORK))
     except np.exceptions.TooHardError:
-        shared = True
-    if shared:
-        raise ValueError(f"{name} must not overlap {other_name} in memory")
+        return True
+
+
+def check_no_overlap(written: Sequence[tuple[str, Tensor | None]], read: Sequence[tuple[str, Tensor | None]]) -> None:
+    """No element of a written tensor shares memory with one of a read tensor, or of another written one.
+
+    Interleaved views of one buffer are fine. Names come with the tensors; None is an absent one.
+    """
+    others = [(name, t, *_extent(t)) for name, t in read if t is not None]
+    for name, t in written:
+        if t is None:
+            continue
+        first, last = _extent(t)
+        for other_name, other, other_first, other_last in others:
+            if first < other_last and other_first < last and _share_memory(t, other):
+                raise ValueError(f"{name} must not overlap {other_name} in memory")
+        others.append((name, t, first, last))
 
 
 def check_out(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -191,6 +204,8 @@ def check_out(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, d
     out = check_like(name, value, shape, dtype, device)
     if not torch.compiler.is_compiling() and (out.is_neg() or out.is_conj()):
         raise ValueError(f"{name} must not be a lazily negated or conjugated view (of a conjugate's imaginary part, for example)")
+    if out.is_contiguous():
+        return out
     expected = 1
     for stride, size in sorted(zip(out.stride(), out.shape, strict=True)):
         if size > 1 and stride < expected:

@@ -138,5 +138,5 @@ def call(
         out = torch.empty_like(x) if shape == x.shape else x.new_empty(shape)
     else:
         _checks.check_out("out", out, shape, x.dtype, x.device)
-        _checks.check_no_overlap("out", out, "x", x)
+        _checks.check_no_overlap([("out", out)], [("x", x)])
     return _launch(x, out, along, backend)

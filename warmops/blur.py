@@ -70,7 +70,7 @@ def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend
             read as ``x / 127.5 - 1``. Computed in float32 or better; float64 stays float64.
         sigma: blur level in pixels, >= 0: a float, or a floating-point tensor ``[N]`` on x's device (one per sample).
         out: tensor to write, with the shape and device of x and the dtype of the result, not overlapping x.
-        backend: "reference", "cpu" or "triton"; default: the fastest for the device.
+        backend: "reference", "cpu" or "triton" (see `warmops.backends`); default: the fastest for the device.
 
     Returns:
         The blurred images, with the shape and dtype of x (float32 for uint8).
@@ -99,5 +99,5 @@ def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend
     if out is None:
         out = empty_images(x)
     else:
-        _checks.check_no_overlap("out", out, "x", x)
+        _checks.check_no_overlap([("out", out)], [("x", x)])
     return _launch(x, sigma, out, backend)

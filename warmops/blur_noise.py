@@ -136,18 +136,6 @@ def _check_outputs(out: Any, return_blurred: bool, x: Tensor) -> tuple[Tensor | 
     return out[0], out[1]
 
 
-def _check_memory(x: Tensor, noise: Tensor | None, out: Tensor | None, blurred: Tensor | None) -> None:
-    inputs = [("x", x)] if noise is None else [("x", x), ("noise", noise)]
-    if noise is not None:
-        _checks.check_no_overlap("noise", noise, "x", x)
-    for name, written in (("out", out), ("out[1]", blurred)):
-        if written is not None:
-            for input_name, read in inputs:
-                _checks.check_no_overlap(name, written, input_name, read)
-    if out is not None and blurred is not None:
-        _checks.check_no_overlap("out[0]", out, "out[1]", blurred)
-
-
 def blur_noise(
     x: Tensor,
     blur_sigma: float | Tensor,
@@ -232,8 +220,8 @@ def blur_noise(
         )
         return (result, blurred) if return_blurred else result
 
-    if out is not None or noise is not None:
-        _check_memory(x, noise, result, blurred)
+    if out is not None or noise is not None:  # noise that overlaps x is no noise
+        _checks.check_no_overlap([("noise", noise), ("out", result), ("out[1]", blurred)], [("x", x)])
     if result is None:
         result = empty_images(x)
         blurred = empty_images(x) if return_blurred else None

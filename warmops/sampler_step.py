@@ -277,6 +277,8 @@ def sampler_step(
         >>> heads = torch.randn(16, 6, 32, 32)  # a network's output
         >>> y, slope = warmops.sampler_step(x, heads, 40.0, 80.0, 28.9, 57.8, method="euler", return_slope=True)
         >>> y = warmops.sampler_step(y, heads, 40.0, 80.0, 28.9, 57.8, method="heun", slope=slope)
+        >>> y.shape
+        torch.Size([16, 3, 32, 32])
     """
     check_backend(backend)
     x = _checks.check_images("x", x)
@@ -307,13 +309,8 @@ def sampler_step(
         result, slope_out = _sampler_step(x, head_b, head_r, slope, table, return_slope, backend)
         return (result, slope_out) if return_slope else result
     if out is not None:
-        named = (("x", x), ("heads", head_b), ("heads", head_r), ("slope", slope))
-        for name, written in (("out", result), ("out[1]", slope_out)):
-            for other, read in named:
-                if written is not None and read is not None:
-                    _checks.check_no_overlap(name, written, other, read)
-        if result is not None and slope_out is not None:
-            _checks.check_no_overlap("out[0]", result, "out[1]", slope_out)
+        read = [("x", x), ("heads", head_b), ("heads", head_r), ("slope", slope)]
+        _checks.check_no_overlap([("out", result), ("out[1]", slope_out)], read)
     else:
         result, slope_out = torch.empty_like(x), torch.empty_like(x) if return_slope else None
     assert result is not None
