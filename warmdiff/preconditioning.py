@@ -27,7 +27,15 @@ RESIDUAL_FLOOR = 2.0 / 255.0 / math.sqrt(12.0)
 
 
 class Prediction(NamedTuple):
-    """What a denoiser says about the clean image: ``blurred ~ A x_0``, ``residual ~ (I - A) x_0``, each of x's shape."""
+    """What a denoiser says about the clean image: ``blurred ~ A x_0``, ``residual ~ (I - A) x_0``, each of x's shape.
+
+    The two targets are those of Warm Diffusion's "divide and conquer" [Hsueh et al., ICLR 2025, section 3].
+
+    Example:
+        >>> blurred, residual = torch.rand(4, 3, 32, 32), torch.zeros(4, 3, 32, 32)
+        >>> torch.equal(warmdiff.Prediction(blurred, residual).denoised, blurred)
+        True
+    """
 
     blurred: Tensor
     residual: Tensor
@@ -40,7 +48,19 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Scalings:
-    """Factors of a batch of levels, each ``[N]``; `Preconditioning` computes them."""
+    """Factors of a batch of levels, each ``[N]``; `Preconditioning` computes them.
+
+    The network sees ``c_in x`` and ``c_noise``; a head's prediction is ``c_skip x + c_out head`` [Karras et al., EDM, NeurIPS 2022,
+    equation 7, for each of the two heads].
+
+    Example:
+        >>> edm = warmdiff.Preconditioning(warmdiff.BlurNoiseProcess.hot(), warmdiff.DataSpectrum.constant((3, 32, 32)))
+        >>> scalings = edm(torch.tensor([0.5, 0.5]))
+        >>> scalings.c_skip_blurred
+        tensor([0.5000, 0.5000])
+        >>> scalings.predict(torch.rand(2, 3, 32, 32), torch.rand(2, 6, 32, 32)).denoised.shape
+        torch.Size([2, 3, 32, 32])
+    """
 
     c_in: Tensor
     c_skip_blurred: Tensor
@@ -71,7 +91,16 @@ class Scalings:
 class RawPrediction:
     """A network's raw output with its scalings: a denoiser may return it, and no pass is spent on making a `Prediction`.
 
-    heads: ``[N, 2C, ...]``, head B first; x: the state that the denoiser was given, ``[N, C, ...]``.
+    Attributes:
+        x: the state that the denoiser was given, ``[N, C, ...]``.
+        heads: ``[N, 2C, ...]``, head B first.
+        scalings: the factors of both heads.
+
+    Example:
+        >>> edm = warmdiff.Preconditioning(warmdiff.BlurNoiseProcess.hot(), warmdiff.DataSpectrum.constant((3, 32, 32)))
+        >>> raw = warmdiff.RawPrediction(torch.rand(2, 3, 32, 32), torch.rand(2, 6, 32, 32), edm(torch.ones(2)))
+        >>> raw.prediction.blurred.shape, raw.denoised.shape
+        (torch.Size([2, 3, 32, 32]), torch.Size([2, 3, 32, 32]))
     """
 
     x: Tensor
@@ -80,16 +109,19 @@ class RawPrediction:
 
     @cached_property
     def prediction(self) -> Prediction:
+        """The same as a `Prediction`: ``c_skip x + c_out head`` of each head."""
         return self.scalings.predict(self.x, self.heads)
 
     @property
     def denoised(self) -> Tensor:
+        """The clean image: the sum of both predictions."""
         return self.prediction.denoised
 
 
 class Preconditioning:
     """Scalings of the two heads for a process and the spectrum of its data.
 
+    Derived as in EDM [Karras et al., NeurIPS 2022, appendix B.6]: inputs and targets of unit variance, and the least ``c_out``.
     Without blur they are EDM's, with ``sigma_data^2`` the mean variance, and head R is switched off.
 
     Args:
@@ -97,6 +129,11 @@ class Preconditioning:
         spectrum: variance of the data per mode. `DataSpectrum.constant` (0.25 in every mode) is for lack of data only: natural
             images have most of their variance in few modes, and from beta = 1 on the scalings of white data are wrong by
             up to 10 times.
+
+    Example:
+        >>> preconditioning = warmdiff.Preconditioning(warmdiff.BlurNoiseProcess(), warmdiff.DataSpectrum.constant((3, 32, 32)))
+        >>> preconditioning(torch.tensor([0.5, 2.0])).c_in.shape
+        torch.Size([2])
     """
 
     def __init__(self, process: BlurNoiseProcess, spectrum: DataSpectrum) -> None:

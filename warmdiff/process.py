@@ -48,6 +48,12 @@ class BlurNoiseProcess:
 
     Raises:
         TypeError, ValueError: an argument is wrong, or blur is negative, not finite or decreasing somewhere.
+
+    Example:
+        >>> process = warmdiff.BlurNoiseProcess(bnr=0.5)
+        >>> x_t, blurred = process.degrade(torch.rand(4, 3, 32, 32), 2.0, seed=0)  # blurred by 1 pixel, noise of 2
+        >>> [round(level, 3) for level in process.betas(3).tolist()]
+        [80.0, 2.515, 0.002, 0.0]
     """
 
     bnr: float | None = 0.5
@@ -93,12 +99,12 @@ class BlurNoiseProcess:
 
     @classmethod
     def hot(cls, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> BlurNoiseProcess:
-        """Noise only: exactly EDM [Karras et al., NeurIPS 2022]."""
+        """Noise only: exactly EDM [Karras et al., NeurIPS 2022]. Arguments and errors: those of the class."""
         return cls(0.0, sigma_min, sigma_max, rho)
 
     @classmethod
     def warm(cls, bnr: float = 0.5, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> BlurNoiseProcess:
-        """``alpha = bnr * beta`` [Hsueh et al., ICLR 2025]."""
+        """``alpha = bnr * beta`` [Hsueh et al., Warm Diffusion, ICLR 2025]. Arguments and errors: those of the class."""
         return cls(bnr, sigma_min, sigma_max, rho)
 
     @classmethod
@@ -107,7 +113,11 @@ class BlurNoiseProcess:
 
         What the blur removed is made again from the noise, and from nothing else: without noise there is one image for each
         blurred one. The default lies just below the rounding error of 8-bit images in [-1, 1] (2 / 255 / sqrt(12) = 0.0023).
-        Levels are alpha in pixels, spaced by equal factors; the number of steps has to grow like ln(1 / noise).
+        Levels are alpha in pixels, from blur_max down to blur_min, spaced by equal factors; the number of steps has to grow like
+        ln(1 / noise). ``noise`` is a standard deviation in units of x.
+
+        Raises:
+            TypeError, ValueError: an argument is not a number > 0, or blur_min is not below blur_max.
         """
         return cls(None, blur_min, blur_max, math.inf, constant_noise=noise)
 
@@ -116,7 +126,10 @@ class BlurNoiseProcess:
         """Inverse heat dissipation [Rissanen et al., ICLR 2023]: ``x = A x_0 + noise eps``, blur spaced by equal factors.
 
         The defaults are the paper's for CIFAR-10 in [0, 1]; in [-1, 1] the same noise is 0.02. Levels are alpha in pixels
-        (heat time ``alpha^2 / 2``).
+        (heat time ``alpha^2 / 2``), from blur_max down to blur_min; ``noise`` is a standard deviation in units of x.
+
+        Raises:
+            TypeError, ValueError: an argument is not a number > 0, or blur_min is not below blur_max.
         """
         return cls(None, blur_min, blur_max, math.inf, constant_noise=noise)
 
@@ -125,7 +138,10 @@ class BlurNoiseProcess:
         """Blurring Diffusion Models [Hoogeboom & Salimans, ICLR 2023, appendix A], divided by its signal scale a(t).
 
         ``alpha = blur_max sin^2(pi t / 2)`` and ``beta = tan(theta)``, where theta goes linearly in t from ``atan(exp(-logsnr / 2))``
-        to ``atan(exp(logsnr / 2))``: with the default, beta is in [0.0067, 148].
+        to ``atan(exp(logsnr / 2))``: with the default, beta is in [0.0067, 148]. blur_max is in pixels; floor is their d.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
         """
         beta_max = math.exp(0.5 * _number("logsnr", logsnr))
         blur = functools.partial(_blurring_diffusion_alpha, blur_max=_number("blur_max", blur_max, zero=True), low=math.atan(1 / beta_max))
@@ -135,7 +151,11 @@ class BlurNoiseProcess:
     def free(
         cls, alpha: AlphaOfBeta, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, floor: float = 0.0
     ) -> BlurNoiseProcess:
-        """Any non-decreasing ``alpha(beta)``, made of differentiable torch operations on a float64 tensor of levels."""
+        """Any non-decreasing ``alpha(beta)`` in pixels, made of differentiable torch operations on a float64 tensor of levels.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong, or alpha is negative, not finite, decreasing or not differentiable somewhere.
+        """
         return cls(None, sigma_min, sigma_max, rho, blur=alpha, floor=floor)
 
     # ---- levels ----
@@ -152,7 +172,11 @@ class BlurNoiseProcess:
         return 0.0 if beta == 0 else float(self.blur(torch.tensor(beta, dtype=torch.float64, device="cpu")))
 
     def alpha_rate(self, beta: float) -> float:
-        """``d alpha / d level`` at a level > 0."""
+        """``d alpha / d level`` at a level > 0.
+
+        Raises:
+            ValueError: a free alpha cannot be differentiated.
+        """
         if self.blur is None:
             return 1.0 if self.bnr is None else self.bnr
         with torch.enable_grad():
@@ -171,7 +195,11 @@ class BlurNoiseProcess:
         return 0.0 if beta == 0 else self.constant_noise
 
     def betas(self, steps: int) -> Tensor:
-        """A schedule of ``steps`` steps: float64 ``[steps + 1]``, from sigma_max to sigma_min, then 0 [EDM, equation 5]."""
+        """A schedule of ``steps`` steps: float64 ``[steps + 1]``, from sigma_max to sigma_min, then 0 [EDM, equation 5].
+
+        Raises:
+            TypeError, ValueError: steps is not an int >= 2.
+        """
         if isinstance(steps, bool) or not isinstance(steps, int):
             raise TypeError(f"steps must be an int, got {type(steps).__name__}")
         if steps < 2:
@@ -219,6 +247,9 @@ class BlurNoiseProcess:
             x0: images ``[N, ..., H, W]``, floating-point or uint8 (read as ``x / 127.5 - 1``).
             beta: levels, a float or a tensor ``[N]``.
             seed, generator, noise, backend: as in `warmops.blur_noise`.
+
+        Returns:
+            Two tensors of the shape of x0 and its dtype (float32 for uint8).
 
         Raises:
             TypeError, ValueError: as `warmops.blur_noise`, which names alpha ``blur_sigma`` and the noise ``noise_sigma``.

@@ -23,8 +23,19 @@ _FORMAT = 1
 class DataSpectrum:
     """Mean and variance of every DCT mode of a data set, ``[C, H, W]`` float64, of images in [-1, 1].
 
-    variance: ``s^2`` of each mode of the orthonormal 2-D DCT; its mean over modes is the variance of a pixel.
-    mean: mean of each mode. count: number of images (0 for the constant form).
+    Attributes:
+        variance: ``s^2`` of each mode of the orthonormal 2-D DCT; its mean over modes is the variance of a pixel.
+        mean: mean of each mode.
+        count: number of images (0 for the constant form).
+
+    Raises:
+        ValueError: variance and mean are not finite float64 of one shape ``[C, H, W]``, or a variance is negative.
+
+    Example:
+        >>> images = torch.rand(64, 3, 16, 16) * 2 - 1
+        >>> spectrum = warmdiff.DataSpectrum.measure([images[:32], images[32:]])
+        >>> spectrum.variance.shape, spectrum.count
+        (torch.Size([3, 16, 16]), 64)
     """
 
     variance: Tensor
