@@ -21,7 +21,17 @@ class TrainConfig:
     """Everything that decides what a run computes, and where it is written. The defaults are the preset "tiny" on digits.
 
     ``TrainConfig.preset(name, **changes)`` starts from a preset; `load_config` reads a file. Training time is counted in images, so that
-    intervals mean the same at any batch size.
+    intervals mean the same at any batch size. ``warmdiff train --help`` explains each field.
+
+    Raises:
+        ValueError: a value is of the wrong type or out of range; the message says which.
+
+    Example:
+        >>> config = warmdiff.TrainConfig(data="photos.zip", size=(64,), bnr=0.3)
+        >>> config.batch, config.network.multipliers
+        (64, (1, 2))
+        >>> warmdiff.TrainConfig.preset("cifar10", batch=128).images
+        200000000
     """
 
     out: str = option("runs/digits", "folder of the run: checkpoints, log, previews; a run found there goes on")
@@ -122,6 +132,14 @@ def load_config(path: str | Path) -> TrainConfig:
 
     Raises:
         ValueError: the file cannot be read, or holds an unknown name or a wrong value (the message says which).
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "run.toml")
+        >>> _ = path.write_text('preset = "cifar10"\\nbatch = 128\\nnetwork = { channels = 64 }')
+        >>> config = warmdiff.load_config(path)
+        >>> config.data, config.batch, config.network.channels
+        ('cifar10', 128, 64)
     """
     path = Path(path)
     try:

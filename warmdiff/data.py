@@ -100,6 +100,13 @@ def open_images(
     Raises:
         ValueError: the source is not there, not readable, hostile (zip bombs, names outside the archive), empty, or of differing sizes.
         ImportError: Pillow or torchvision is needed and missing.
+
+    Example:
+        >>> images = warmdiff.open_images("digits")
+        >>> images.shape, len(images), images.classes
+        ((1, 8, 8), 1797, 10)
+        >>> images.read([0, 1]).dtype
+        torch.uint8
     """
     check(on_bad in ("stop", "skip"), "on_bad", on_bad, "'stop' or 'skip'")
     check(size is None or (len(size) in (1, 2) and min(size) > 0), "size", size, "(side,) or (height, width), above 0")

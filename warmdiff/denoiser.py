@@ -32,6 +32,13 @@ class Denoiser(nn.Module):
         config: the `TrainConfig` of its run.
         process, spectrum: the forward process and the data's spectrum that it was trained with.
         shape: ``(C, H, W)`` of its images. classes: number of classes, 0 for none.
+
+    Example:
+        >>> net = warmdiff.WarmNet(warmdiff.NetworkConfig(image_channels=1, channels=8, multipliers=(1,), blocks=1, attention=()))
+        >>> spectrum = warmdiff.DataSpectrum.constant((1, 8, 8))
+        >>> denoiser = warmdiff.Denoiser(net, warmdiff.TrainConfig(), spectrum)  # untrained; `load` gives trained ones
+        >>> denoiser(torch.randn(2, 1, 8, 8), 0.5).denoised.shape
+        torch.Size([2, 1, 8, 8])
     """
 
     def __init__(self, net: WarmNet, config: TrainConfig, spectrum: DataSpectrum) -> None:
@@ -40,16 +47,23 @@ class Denoiser(nn.Module):
         self.set_bnr(config.bnr)
 
     def set_bnr(self, bnr: float) -> None:
+        """Make it a denoiser of another blur-to-noise ratio; nothing is checked (`at_bnr` does).
+
+        Raises:
+            TypeError, ValueError: bnr is not a finite number >= 0.
+        """
         self.process = process_of(self.config, bnr)
         self.preconditioning = Preconditioning(self.process, self.spectrum)
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of its images."""
         channels, height, width = self.spectrum.variance.shape
         return channels, height, width
 
     @property
     def classes(self) -> int:
+        """Number of classes, 0 for none."""
         return self.net.config.classes
 
     def raw(self, x: Tensor, beta: float | Tensor, labels: Sequence[int] | Tensor | None = None) -> RawPrediction:
@@ -148,6 +162,15 @@ def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "e
 
     Raises:
         FileNotFoundError: nothing is there. ValueError: it is damaged, or not a checkpoint of this package (pickled files are refused).
+
+    Example:
+        >>> import tempfile
+        >>> config = warmdiff.TrainConfig(out=tempfile.mkdtemp(), images=64, preview_every=0, tensorboard=False)
+        >>> for state in warmdiff.train(config):  # one step
+        ...     pass
+        >>> denoiser = warmdiff.load(config.out)
+        >>> warmdiff.generate(denoiser, (2, *denoiser.shape), process=denoiser.process, steps=2).shape
+        torch.Size([2, 1, 8, 8])
     """
     if weights not in ("ema", "net"):
         raise ValueError(f"weights must be 'ema' or 'net', got {weights!r}")

@@ -25,7 +25,30 @@ ROOT_HALF = math.sqrt(0.5)
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of a `WarmNet`. Fields marked (data) are set from the data and the process when training starts."""
+    """Sizes of a `WarmNet`. Fields marked (data) are set from the data and the process when training starts.
+
+    Attributes:
+        family: "ddpmpp" or "ncsnpp" [Song et al., ICLR 2021, appendices C and H].
+        image_channels: (data) channels of an image.
+        classes: (data) number of classes, 0: unconditional.
+        augment: (data) takes augmentation labels.
+        blur_input: (data) is told the blur level too, for a range of blur-to-noise ratios.
+        channels: channels at full resolution, an even number.
+        multipliers: channel multiplier of each resolution, from full to coarsest.
+        blocks: residual blocks per resolution.
+        attention: resolutions with self-attention, 0 is the full one; the middle always has it.
+        dropout: probability of dropout inside residual blocks.
+
+    Raises:
+        ValueError: a value is of the wrong type or out of range.
+
+    Example:
+        >>> warmdiff.NetworkConfig(channels=64, multipliers=(1, 2, 2), blocks=2).attention
+        (1,)
+        >>> warmdiff.NetworkConfig(channels=7)
+        Traceback (most recent call last):
+        ValueError: network.channels must be even, got 7
+    """
 
     family: str = option("ddpmpp", "architecture of Song et al. 2021", choices=("ddpmpp", "ncsnpp"))
     image_channels: int = option(3, "(data) channels of an image", derived=True, low=1)
@@ -151,6 +174,11 @@ class WarmNet(nn.Module):
 
     Raises:
         ValueError: x has another shape, or an input that the config does not have is given (or the reverse for ``blur``).
+
+    Example:
+        >>> net = warmdiff.WarmNet(warmdiff.NetworkConfig(image_channels=1, channels=8, multipliers=(1, 2), blocks=1, attention=()))
+        >>> net(torch.randn(2, 1, 9, 7), torch.zeros(2)).shape
+        torch.Size([2, 2, 9, 7])
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -194,6 +222,7 @@ class WarmNet(nn.Module):
         self.last = nn.Sequential(normalisation(channels), nn.SiLU(), convolution(channels, 2 * c.image_channels, gain=0.0))
 
     def embedding(self, noise: Tensor, blur: Tensor | None, labels: Tensor | None, augment: Tensor | None) -> Tensor:
+        """Everything but the image as one vector, ``[N, 4 * config.channels]``; arguments and errors are those of a call."""
         c = self.config
         if (blur is not None) != c.blur_input:
             raise ValueError(f"blur must be {'a tensor [N]' if c.blur_input else 'None'} for this network (blur_input={c.blur_input})")

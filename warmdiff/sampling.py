@@ -24,15 +24,31 @@ Denoiser = Callable[[Tensor, Tensor], Prediction | RawPrediction]
 
 
 class SamplingError(RuntimeError):
-    """The denoiser returned something that cannot be sampled with; the message says at which step and level."""
+    """The denoiser returned something that cannot be sampled with; the message says at which step and level.
+
+    Example:
+        >>> warmdiff.generate(lambda x, beta: x, (1, 1, 8, 8))
+        Traceback (most recent call last):
+        warmdiff.sampling.SamplingError: denoiser must return a warmdiff.Prediction, got Tensor at step 1, beta 80
+    """
 
 
 @dataclass(frozen=True)
 class State:
     """What a sampler has reached.
 
-    step: steps done, from 1 on. beta: level of x, 0 after the last step. x: the state, of the shape that was asked for.
-    prediction: what the denoiser said at the start of the step; ``denoised`` is its clean image.
+    Attributes:
+        step: steps done, from 1 on.
+        beta: level of x, 0 after the last step.
+        x: the state, of the shape that was asked for.
+        prediction: what the denoiser said at the start of the step; ``denoised`` is its clean image.
+
+    Example:
+        >>> def denoiser(x, beta):  # the only image is black
+        ...     return warmdiff.Prediction(torch.full_like(x, -1.0), torch.zeros_like(x))
+        >>> first = next(warmdiff.sample(denoiser, (2, 3, 8, 8), sampler="ddim"))
+        >>> first.step, first.x.shape, first.denoised.unique()
+        (1, torch.Size([2, 3, 8, 8]), tensor([-1.]))
     """
 
     step: int
@@ -42,13 +58,28 @@ class State:
 
     @property
     def denoised(self) -> Tensor:
+        """The clean image that the denoiser sees in the state."""
         return self.prediction.denoised
 
 
 @dataclass(frozen=True)
 class Churn:
     """EDM's stochasticity: steps from levels in ``[beta_min, beta_max]`` first go up to ``1 + min(amount / steps, sqrt(2) - 1)`` times
-    the level by adding noise, ``noise`` times what keeps the marginals [Karras et al., EDM, NeurIPS 2022, Algorithm 2]."""
+    the level by adding noise, ``noise`` times what keeps the marginals [Karras et al., EDM, NeurIPS 2022, Algorithm 2].
+
+    Attributes:
+        amount: S_churn, 0 for none.
+        beta_min, beta_max: S_tmin and S_tmax.
+        noise: S_noise.
+
+    Raises:
+        TypeError, ValueError: a value is not a number >= 0.
+
+    Example:
+        >>> churn = warmdiff.Churn(40.0, beta_min=0.05, beta_max=50.0, noise=1.003)
+        >>> round(churn.factor(1.0, steps=200), 3), churn.factor(80.0, steps=200)
+        (1.2, 1.0)
+    """
 
     amount: float
     beta_min: float = 0.0
@@ -63,6 +94,7 @@ class Churn:
                 raise ValueError(f"churn.{name} must be >= 0, got {value}")
 
     def factor(self, beta: float, steps: int) -> float:
+        """How many times its level a step from beta goes up to, of so many steps."""
         return 1.0 + min(self.amount / steps, math.sqrt(2.0) - 1.0) if self.beta_min <= beta <= self.beta_max else 1.0
 
 
@@ -244,7 +276,11 @@ def sample(
         ...     clean = (0.25 / (0.25 + beta**2)).view(-1, 1, 1, 1) * x
         ...     return warmdiff.Prediction(clean, torch.zeros_like(x))
         >>> for state in warmdiff.sample(denoiser, (4, 3, 32, 32), process=warmdiff.BlurNoiseProcess.hot()):
-        ...     print(state.step, state.beta, float(state.x.std()))
+        ...     if state.step % 6 == 0:
+        ...         print(f"step {state.step}, beta {state.beta:.3f}, standard deviation {state.x.std():.1f}")
+        step 6, beta 8.401, standard deviation 8.4
+        step 12, beta 0.399, standard deviation 0.6
+        step 18, beta 0.000, standard deviation 0.5
 
     Gradients are recorded where torch records them: call it under ``torch.no_grad()`` unless they are wanted.
     """
@@ -344,6 +380,12 @@ def generate(
 
     Raises:
         ValueError: ``cuda_graph`` on a device that is no GPU.
+
+    Example:
+        >>> def denoiser(x, beta):  # the only image is black
+        ...     return warmdiff.Prediction(torch.full_like(x, -1.0), torch.zeros_like(x))
+        >>> warmdiff.generate(denoiser, (5, 3, 8, 8), batch=2, sampler="ddim", steps=4).shape
+        torch.Size([5, 3, 8, 8])
     """
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise ValueError(f"batch must be an int >= 1, got {batch!r}")

@@ -50,7 +50,7 @@ class DataSpectrum:
 
     @classmethod
     def constant(cls, size: tuple[int, int, int], variance: float = 0.25) -> DataSpectrum:
-        """White data of EDM's variance (sigma_data = 0.5): for lack of data."""
+        """White data ``[C, H, W]`` of EDM's variance (sigma_data = 0.5): for lack of data."""
         return cls(torch.full(size, variance, dtype=torch.float64), torch.zeros(size, dtype=torch.float64), 0)
 
     @classmethod

@@ -39,9 +39,23 @@ SPECTRUM_IMAGES = 50_000  # at most so many are measured
 class TrainState:
     """Where a run is, after each step.
 
-    step, images: steps done and images seen. loss: mean over the global batch, the sum of loss_blurred and loss_residual. gradient_norm:
-    before clipping. skipped: steps left out so far because loss or gradient was not finite. images_per_second: since the run was
-    (re)started, previews and checkpoints included. denoiser: the averaged weights, live (copy what you keep).
+    Attributes:
+        step, images: steps done and images seen. steps: those of the whole run.
+        loss: mean over the global batch, the sum of loss_blurred and loss_residual.
+        gradient_norm: before clipping.
+        learning_rate: of the step.
+        skipped: steps left out so far because loss or gradient was not finite.
+        images_per_second: since the run was (re)started, previews and checkpoints included.
+        run: the run's folder.
+        denoiser: the averaged weights, live (copy what you keep).
+
+    Example:
+        >>> import tempfile
+        >>> config = warmdiff.TrainConfig(out=tempfile.mkdtemp(), images=128, preview_every=0, tensorboard=False)
+        >>> for state in warmdiff.train(config):
+        ...     print(state.step, state.steps, state.images, state.loss == state.loss_blurred + state.loss_residual)
+        1 2 64 True
+        2 2 128 True
     """
 
     step: int
@@ -263,6 +277,14 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
     Raises:
         ValueError: data or checkpoint cannot be used, or the config differs from that of the run found.
         OSError: another process trains in this folder. FloatingPointError: too many steps in a row were not finite.
+
+    Example:
+        >>> import tempfile
+        >>> config = warmdiff.TrainConfig(out=tempfile.mkdtemp(), images=128, preview_every=0, tensorboard=False)
+        >>> next(warmdiff.train(config)).step  # leaving the loop saves
+        1
+        >>> [state.step for state in warmdiff.train(config)]  # the same folder goes on
+        [2]
     """
     world, threads = World(config.device), torch.get_num_threads()
     torch.set_num_threads(config.threads or threads)
