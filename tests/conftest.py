@@ -18,6 +18,7 @@ from _cases import available
 import warmops
 
 RUN_SEED = int(os.environ.get("WARMOPS_TEST_SEED") or random.SystemRandom().randrange(2**31))
+os.environ["WARMOPS_TEST_SEED"] = str(RUN_SEED)  # pytest-xdist's processes share it
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch's deterministic mode, see below
 
 
