@@ -27,6 +27,7 @@ from warmdiff.images import grid, to_uint8, write_png
 from warmdiff.metrics import EXTRACTORS, consistency, evaluate, extractor
 from warmdiff.options import changed, settings
 from warmdiff.sampling import SAMPLERS, SamplingError
+from warmdiff.spectral_argument import SpectralArgument
 from warmdiff.spectrum import DataSpectrum
 from warmdiff.training import train
 
@@ -250,11 +251,19 @@ def report_text(report: dict[str, Any]) -> str:
 def spectrum_command(arguments: argparse.Namespace) -> None:
     images = images_of(changed(TrainConfig(), given_settings(arguments)), progress=True)
     spectrum = DataSpectrum.measure(images.chunks(256))
+    argument = SpectralArgument.of(spectrum)
     print(f"{arguments.data}: {len(images)} images {list(images.shape)}, variance falls as frequency^{spectrum.slope():.2f}")
-    for path, write in ((arguments.save, spectrum.save), (arguments.plot, spectrum.plot)):
-        if path:
+    spread = f"for single frequencies {argument.bnr:.2f} to {float(argument.balance.max()):.2f}"
+    print(f"blur-to-noise ratio that removes nothing before noise hides it: at most {argument.bnr:.2f} ({spread})")
+
+    def write_json(path: str) -> None:
+        Path(path).write_text(json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
+
+    outputs = {"save": (spectrum.save, "variance of each mode"), "json": (write_json, "numbers"), "plot": (argument.plot, "plot")}
+    for name, (write, what) in outputs.items():
+        if path := getattr(arguments, name):
             write(path)
-            print(f"{path}: variance of each mode" if path == arguments.save else f"{path}: plot")
+            print(f"{path}: {what}")
 
 
 def demo_command(arguments: argparse.Namespace) -> None:
@@ -286,11 +295,12 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--data", help="real images (default: those of the run); one half is compared with, the other is the floor")
     measure.add_argument("--features", default="pixels", help=FEATURES_HELP)
     measure.add_argument("--out", help="also write the numbers to this JSON file")
-    spectrum = command("spectrum", spectrum_command, "measure how the variance of images falls with spatial frequency")
+    spectrum = command("spectrum", spectrum_command, "measure how images' variance falls with frequency, and what ratio that suggests")
     spectrum.add_argument("data", metavar="DATA", help="digits, cifar10, .., or a folder, zip, npz or IDX file of images")
     add_settings(spectrum, ("size", "gray", "on_bad", "root"))
     spectrum.add_argument("--save", metavar="FILE.npz", help="write the measured variances")
-    spectrum.add_argument("--plot", metavar="FILE.png", help="draw them (needs matplotlib)")
+    spectrum.add_argument("--json", metavar="FILE.json", help="write power, fit, noise floors, blur cut-offs and the ratio suggested")
+    spectrum.add_argument("--plot", metavar="FILE.png", help="draw all that (needs matplotlib)")
     demo = command("demo", demo_command, "train on handwritten digits, sample and measure, within 3 minutes on a CPU")
     demo.add_argument("--out", default="demo", help="folder to write (default: demo)")
     demo.add_argument("--minutes", type=float, default=2.0, help="how long to train (default: %(default)s)")

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -140,19 +139,7 @@ class DataSpectrum:
         return float((x * (y - y.mean())).sum() / (x * x).sum())
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw variance against frequency, with the fitted power law (needs matplotlib)."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("DataSpectrum.plot needs matplotlib: pip install matplotlib") from error
-        frequency, variance = self.radial()
-        slope = self.slope()
-        axes: Any = Figure(figsize=(6, 4), layout="constrained").subplots()
-        axes.loglog(frequency, variance, "o", markersize=3, label="data")
-        if math.isfinite(slope):
-            use = (frequency <= 0.5) & (variance > 0)
-            level = (variance[use].log() - slope * frequency[use].log()).mean()
-            axes.loglog(frequency, torch.exp(level) * frequency**slope, label=f"fit: frequency^{slope:.2f}")
-        axes.set(xlabel="spatial frequency (cycles per pixel)", ylabel="variance per mode", title=f"{self.count} images")
-        axes.legend()
-        axes.figure.savefig(path)
+        """Draw variance against frequency, with the fitted power law, and what noise and blur make of it (needs matplotlib)."""
+        from warmdiff.spectral_argument import SpectralArgument  # which imports this module
+
+        SpectralArgument.of(self).plot(path)
