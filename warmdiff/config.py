@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from warmdiff.network import NetworkConfig
-from warmdiff.options import changed, check, option, validate
+from warmdiff.options import changed, check, documented, option, validate
 
 TINY = NetworkConfig(channels=24, multipliers=(1, 2), blocks=1, attention=(1,))
 
 
+@documented
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what a run computes, and where it is written. The defaults are the preset "tiny" on digits.
 
     ``TrainConfig.preset(name, **changes)`` starts from a preset; `load_config` reads a file. Training time is counted in images, so that
-    intervals mean the same at any batch size. ``warmdiff train --help`` explains each field.
+    intervals mean the same at any batch size.
 
     Raises:
         ValueError: a value is of the wrong type or out of range; the message says which.
@@ -128,7 +129,13 @@ PRESETS: dict[str, TrainConfig] = {
 
 
 def load_config(path: str | Path) -> TrainConfig:
-    """A config from a ``.toml`` or ``.json`` file: field names and values, a table ``network``, and optionally ``preset`` to start from.
+    """Read the config of a run.
+
+    Args:
+        path: a ``.toml`` or ``.json`` file: field names and values, a table ``network``, and optionally ``preset`` to start from.
+
+    Returns:
+        The config, checked.
 
     Raises:
         ValueError: the file cannot be read, or holds an unknown name or a wrong value (the message says which).

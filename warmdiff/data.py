@@ -84,7 +84,7 @@ def open_images(
     cache_mb: int = 2048,
     progress: bool = False,
 ) -> ImageSet:
-    """The images of a source, checked before anything else happens.
+    """Open a set of images; all of it is checked before anything else happens.
 
     Args:
         source: "digits" (in the package), "cifar10", "cifar100", "mnist" or "fashion-mnist" (through torchvision, downloaded to
@@ -96,6 +96,9 @@ def open_images(
         root: folder for downloads.
         cache_mb: files are decoded once and kept up to this size; larger sets are decoded again whenever they are read.
         progress: show a bar while files are checked.
+
+    Returns:
+        The set, as uint8 images of one shape: its ``shape``, ``labels`` and ``classes``, and images by ``read(indices)``.
 
     Raises:
         ValueError: the source is not there, not readable, hostile (zip bombs, names outside the archive), empty, or of differing sizes.

@@ -160,6 +160,9 @@ def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "e
         device: where its weights go.
         weights: "ema", the averaged weights, or "net", the last ones.
 
+    Returns:
+        The denoiser, in evaluation mode, its weights without gradients.
+
     Raises:
         FileNotFoundError: nothing is there. ValueError: it is damaged, or not a checkpoint of this package (pickled files are refused).
 

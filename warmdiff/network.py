@@ -17,27 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from warmdiff.options import check, option, validate
+from warmdiff.options import check, documented, option, validate
 
 AUGMENT_LABELS = 9  # numbers that describe one augmentation, see augment.py
 ROOT_HALF = math.sqrt(0.5)
 
 
+@documented
 @dataclass(frozen=True)
 class NetworkConfig:
     """Sizes of a `WarmNet`. Fields marked (data) are set from the data and the process when training starts.
-
-    Attributes:
-        family: "ddpmpp" or "ncsnpp" [Song et al., ICLR 2021, appendices C and H].
-        image_channels: (data) channels of an image.
-        classes: (data) number of classes, 0: unconditional.
-        augment: (data) takes augmentation labels.
-        blur_input: (data) is told the blur level too, for a range of blur-to-noise ratios.
-        channels: channels at full resolution, an even number.
-        multipliers: channel multiplier of each resolution, from full to coarsest.
-        blocks: residual blocks per resolution.
-        attention: resolutions with self-attention, 0 is the full one; the middle always has it.
-        dropout: probability of dropout inside residual blocks.
 
     Raises:
         ValueError: a value is of the wrong type or out of range.

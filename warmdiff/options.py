@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import operator
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+Config = TypeVar("Config", bound=type)
 BOUNDS = (("low", ">=", operator.ge), ("above", ">", operator.gt), ("high", "<=", operator.le))
 
 
 def option(default: Any, text: str, **more: Any) -> Any:
     """A field with its explanation, and ``low``, ``above``, ``high`` or ``choices``; ``derived`` fields get no flag."""
     return dataclasses.field(default=default, metadata={"help": text, **more})
+
+
+def documented(config: Config) -> Config:
+    """Adds the explanation of each option to a dataclass's docstring, where ``help()`` and the API reference show it."""
+    fields = [f"    {item.name}: {item.metadata['help']}" for item in dataclasses.fields(config) if "help" in item.metadata]
+    config.__doc__ = "\n".join([inspect.getdoc(config) or "", "", "Attributes:", *fields])
+    return config
 
 
 def check(holds: bool, name: str, got: Any, wanted: str) -> None:

@@ -240,7 +240,7 @@ def sample(
     device: torch.device | str | None = None,
     backend: str | None = None,
 ) -> Iterator[State]:
-    """Sample images; yields a `State` after each step.
+    """Sample images, step by step.
 
     The state is float32: with closed-form denoisers the final images differ from those of a float64 state by 6e-7 of their RMS at
     most (BNR 0 to 10, 18 to 72 steps, the same noise; 1.3e-6 where ancestral noise is rounded too), thousands of times less
@@ -266,6 +266,9 @@ def sample(
         dtype: of the state: float32 or float64; default: that of x_init if it is one of these, else float32.
         device: where the state lives; default: that of x_init or of the seed tensor, else torch's default.
         backend: of `warmops`; default: the fastest for the device.
+
+    Yields:
+        A `State` after each step; that of the last one holds the images.
 
     Raises:
         TypeError, ValueError: an argument is wrong; raised by the call itself, before the denoiser sees anything.
@@ -369,17 +372,19 @@ def generate(
     cuda_graph: bool = False,
     **options: Any,
 ) -> Tensor:
-    """The images at the end of `sample`, ``[N, ..., H, W]``; with ``batch``, that many at a time, which changes no image.
+    """Sample images: `sample` without the loop over its states.
 
-    The other arguments, and what is raised, are those of `sample`.
-
-    Args:
+    Args: those of `sample`, and:
+        batch: how many images at a time, which changes none of them; default: all.
         cuda_graph: replay all steps as one CUDA graph, without gradients. It is captured where the arguments are new and kept as long
             as the denoiser lives (the last one of each; a change of its parameters, or of what else it holds, is seen). A denoiser that
             looks at values on the GPU, or takes tensors from the CPU, cannot be captured: RuntimeError. Values are checked at the end.
 
+    Returns:
+        The images at the last level, ``[N, ..., H, W]``, in the dtype of the state.
+
     Raises:
-        ValueError: ``cuda_graph`` on a device that is no GPU.
+        TypeError, ValueError, SamplingError: as `sample`; ValueError also for ``cuda_graph`` on a device that is no GPU.
 
     Example:
         >>> def denoiser(x, beta):  # the only image is black

@@ -261,7 +261,9 @@ def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trai
 
 
 def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progress: bool = False) -> Iterator[TrainState]:
-    """Trains, and yields a `TrainState` after each step; a run found in ``config.out`` goes on from its newest good checkpoint.
+    """Train a denoiser, step by step; a run found in ``config.out`` goes on from its newest good checkpoint.
+
+    Loss and loop are EDM's [Karras et al., NeurIPS 2022, table 1 and appendix F.2] for each of the two heads.
 
     A checkpoint is written at the config's intervals, at the end, when ``stop`` says so, and when the loop over the states is
     left. A resumed run computes what one that was never stopped computes, bit for bit on one CPU process with the same number
@@ -273,6 +275,9 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
         config: the run.
         stop: asked after each step; True saves and ends the run on all processes.
         progress: show a bar while image files are checked.
+
+    Yields:
+        A `TrainState` after each step.
 
     Raises:
         ValueError: data or checkpoint cannot be used, or the config differs from that of the run found.
