@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -136,6 +136,39 @@ def _check_outputs(out: Any, return_blurred: bool, x: Tensor) -> tuple[Tensor | 
     return out[0], out[1]
 
 
+@overload
+def blur_noise(
+    x: Tensor,
+    blur_sigma: float | Tensor,
+    noise_sigma: float | Tensor,
+    *,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    scale: float | Tensor | None = None,
+    return_blurred: Literal[False] = False,
+    out: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor: ...
+
+
+@overload
+def blur_noise(
+    x: Tensor,
+    blur_sigma: float | Tensor,
+    noise_sigma: float | Tensor,
+    *,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    scale: float | Tensor | None = None,
+    return_blurred: Literal[True],
+    out: tuple[Tensor, Tensor] | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
 def blur_noise(
     x: Tensor,
     blur_sigma: float | Tensor,
@@ -146,9 +179,24 @@ def blur_noise(
     noise: Tensor | None = None,
     scale: float | Tensor | None = None,
     return_blurred: bool = False,
-    out: Any = None,
+    out: Tensor | tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
-) -> Any:
+) -> Tensor | tuple[Tensor, Tensor]: ...
+
+
+def blur_noise(
+    x: Tensor,
+    blur_sigma: float | Tensor,
+    noise_sigma: float | Tensor,
+    *,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    scale: float | Tensor | None = None,
+    return_blurred: bool = False,
+    out: Tensor | tuple[Tensor, Tensor] | None = None,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Blur images and add Gaussian noise: ``x_t = scale * (A x + noise_sigma * eps)``, in one pass.
 
     The forward process of blur-noise mixture diffusion [Hsueh et al., Warm Diffusion, ICLR 2025, section 3]:
@@ -208,7 +256,7 @@ def blur_noise(
     if needs_dispatcher(x, blur_sigma, noise_sigma, seed, noise, scale, result, blurred):
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        result, blurred = _blur_noise(
+        x_t, mean = _blur_noise(
             x,
             level_tensor(blur_sigma, x),
             level_tensor(noise_sigma, x),
@@ -218,7 +266,7 @@ def blur_noise(
             return_blurred,
             backend,
         )
-        return (result, blurred) if return_blurred else result
+        return (x_t, mean) if return_blurred else x_t
 
     if out is not None or noise is not None:  # noise that overlaps x is no noise
         _checks.check_no_overlap([("noise", noise), ("out", result), ("out[1]", blurred)], [("x", x)])
@@ -226,4 +274,4 @@ def blur_noise(
         result = empty_images(x)
         blurred = empty_images(x) if return_blurred else None
     _launch(x, blur_sigma, noise_sigma, seed, noise, scale, result, blurred, backend)
-    return (result, blurred) if return_blurred else result
+    return result if blurred is None else (result, blurred)

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -209,6 +209,51 @@ def _check_outputs(out: Any, return_slope: bool, x: Tensor) -> tuple[Tensor | No
     return out[0], out[1]
 
 
+@overload
+def sampler_step(
+    x: Tensor,
+    heads: Tensor | tuple[Tensor, Tensor],
+    alpha: Level,
+    beta: Level,
+    alpha_next: Level,
+    beta_next: Level,
+    *,
+    method: str = "ddim",
+    c_skip: Level = 0.0,
+    c_out: Level | Pair = 1.0,
+    slope: Tensor | None = None,
+    return_slope: Literal[False] = False,
+    alpha_rate: Level | None = None,
+    eta: Level = 0.0,
+    floor: Level = 0.0,
+    out: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor: ...
+
+
+@overload
+def sampler_step(
+    x: Tensor,
+    heads: Tensor | tuple[Tensor, Tensor],
+    alpha: Level,
+    beta: Level,
+    alpha_next: Level,
+    beta_next: Level,
+    *,
+    method: str = "ddim",
+    c_skip: Level = 0.0,
+    c_out: Level | Pair = 1.0,
+    slope: Tensor | None = None,
+    return_slope: Literal[True],
+    alpha_rate: Level | None = None,
+    eta: Level = 0.0,
+    floor: Level = 0.0,
+    out: tuple[Tensor, Tensor] | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
 def sampler_step(
     x: Tensor,
     heads: Tensor | tuple[Tensor, Tensor],
@@ -225,9 +270,30 @@ def sampler_step(
     alpha_rate: Level | None = None,
     eta: Level = 0.0,
     floor: Level = 0.0,
-    out: Any = None,
+    out: Tensor | tuple[Tensor, Tensor] | None = None,
     backend: str | None = None,
-) -> Any:
+) -> Tensor | tuple[Tensor, Tensor]: ...
+
+
+def sampler_step(
+    x: Tensor,
+    heads: Tensor | tuple[Tensor, Tensor],
+    alpha: Level,
+    beta: Level,
+    alpha_next: Level,
+    beta_next: Level,
+    *,
+    method: str = "ddim",
+    c_skip: Level = 0.0,
+    c_out: Level | Pair = 1.0,
+    slope: Tensor | None = None,
+    return_slope: bool = False,
+    alpha_rate: Level | None = None,
+    eta: Level = 0.0,
+    floor: Level = 0.0,
+    out: Tensor | tuple[Tensor, Tensor] | None = None,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
     """One update of a blur-noise sampler, from level ``(alpha, beta)`` to ``(alpha_next, beta_next)``, in one pass.
 
     The clean image is ``x0 = c_skip x + c_out[0] heads[0] + c_out[1] heads[1]``; ``m = (1 - floor) exp(-lambda alpha^2 / 2)
@@ -306,8 +372,8 @@ def sampler_step(
     if dispatched:
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
-        result, slope_out = _sampler_step(x, head_b, head_r, slope, table, return_slope, backend)
-        return (result, slope_out) if return_slope else result
+        x_next, rate = _sampler_step(x, head_b, head_r, slope, table, return_slope, backend)
+        return (x_next, rate) if return_slope else x_next
     if out is not None:
         read = [("x", x), ("heads", head_b), ("heads", head_r), ("slope", slope)]
         _checks.check_no_overlap([("out", result), ("out[1]", slope_out)], read)
@@ -315,4 +381,4 @@ def sampler_step(
         result, slope_out = torch.empty_like(x), torch.empty_like(x) if return_slope else None
     assert result is not None
     _launch(x, head_b, head_r, slope, table, result, slope_out, backend)
-    return (result, slope_out) if return_slope else result
+    return result if slope_out is None else (result, slope_out)
