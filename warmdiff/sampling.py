@@ -7,7 +7,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -196,6 +196,19 @@ def _update(x: Tensor, result: Prediction | RawPrediction, **levels: Any) -> Any
     return warmops.sampler_step(x, result.heads, c_skip=c_skip, c_out=c_out, **levels)
 
 
+class Options(TypedDict, total=False):
+    """The arguments of `sample` that `generate` hands on."""
+
+    process: BlurNoiseProcess | None
+    sampler: str
+    steps: int
+    churn: float | Churn
+    betas: Tensor | Sequence[float] | None
+    exact_last: bool
+    dtype: torch.dtype | None
+    backend: str | None
+
+
 def _check_shape(shape: Sequence[int], x_init: Tensor | None) -> tuple[int, ...]:
     """``[N, ..., H, W]``, and x_init of that shape."""
     given = tuple(shape) if isinstance(shape, Sequence) else ()
@@ -370,7 +383,7 @@ def generate(
     x_init: Tensor | None = None,
     device: torch.device | str | None = None,
     cuda_graph: bool = False,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Tensor:
     """Sample images: `sample` without the loop over its states.
 
@@ -404,7 +417,7 @@ def generate(
         start = None if x_init is None else x_init[part]
         size = (part.stop - first, *shape[1:])
         if cuda_graph and part.stop > first:
-            parts.append(_replayed(denoiser, size, seeds[part].to(device), start, device, options))
+            parts.append(_replayed(denoiser, size, seeds[part].to(device), start, device, dict(options)))
             continue
         *_, last = sample(denoiser, size, seed=seeds[part], x_init=start, device=device, **options)
         parts.append(last.x)
