@@ -138,7 +138,7 @@ class SpectralArgument:
         left, right = Figure(figsize=(12, 4.5), layout="constrained", facecolor="white").subplots(1, 2)
         left.loglog(f, self.power, "o", color="black", markersize=4, label="data")
         left.loglog(f, self.amplitude * f**self.slope, color="#d95f02", label=f"fit: frequency^{self.slope:.2f}")
-        for level in (0.03, 0.1, 0.3, 1.0, 3.0):
+        for level in (b for b in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0) if self.power.min() / 10 < b**2 < self.power.max()):
             left.axhline(level**2, color="#1f77b4", linewidth=0.8, linestyle=":")
             left.annotate(f" noise floor, level {level:g}", (float(f[0]), level**2), color="#1f77b4", fontsize=8, va="bottom")
         left.set(ylabel="variance per mode (of images in [-1, 1])", title=f"{self.count} images")
