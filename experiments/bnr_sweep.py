@@ -36,7 +36,7 @@ from warmdiff.runlog import lock
 
 CPU = Sweep(
     train={
-        "preset": "tiny", "device": "cpu", "images": 100_000, "save_every": 25_000, "log_every": 8_000, "network": {"channels": 16},
+        "preset": "tiny", "device": "cpu", "images": 80_000, "save_every": 20_000, "log_every": 8_000, "network": {"channels": 16},
     },
 )  # fmt: skip
 GPU = Sweep(
