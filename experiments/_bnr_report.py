@@ -203,9 +203,21 @@ def machine(results: Results) -> str:
     return "".join(f"- {line}\n" for line in lines)
 
 
+def spectrum(results: Results) -> str:
+    """What the data's spectrum suggests, by what counts as removed: the ratio is proportional to ``sqrt(-ln kept)``."""
+    found = results.about["spectrum"]
+    rows = []
+    for kept in (0.9, 0.5, 0.1):
+        factor = math.sqrt(math.log(kept) / math.log(found["kept"]))
+        rows.append([f"{1 - kept:.0%}", *(f"{factor * found['spread'][name]:.2f}" for name in ("least", "geometric mean", "most"))])
+    head = ["blur removes a frequency when it takes", "BNR suggested", "geometric mean over frequencies", "largest"]
+    return f"Fitted slope of the training images' power: {found['fit']['slope']:.2f}.\n\n" + table(head, rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "machine": machine, "quality": quality, "best": best, "differences": differences, "steps": steps,
     "states": lambda results: states(results, "energy"), "nearest": lambda results: states(results, "nearest"),
+    "spectrum": spectrum,
 }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from _bnr_report import report
 
 from warmdiff.images import grid, write_png
 from warmdiff.runlog import lock
+from warmdiff.spectral_argument import SpectralArgument
 
 CPU = Sweep(
     train={
@@ -73,7 +74,8 @@ def prepare(folder: Path, sweep: Sweep) -> Data:
                 data.save(folder / "train.npz")
                 write_png(folder / "cells" / "real.png", grid(data.strip(), columns=STRIP))
                 floor = {"training images": len(data.train), "held-out images": len(data.real), "sets": data.floor()}
-                write_json(path, {"sweep": mine, "machine": machine(), "floor": floor})
+                suggested = SpectralArgument.of(data.spectrum).table()
+                write_json(path, {"sweep": mine, "machine": machine(), "floor": floor, "spectrum": suggested})
         time.sleep(0.0 if mine_to_do else 1.0)
     return data
 
@@ -166,6 +168,7 @@ def parser() -> argparse.ArgumentParser:
     add("--preset", choices=tuple(PRESETS), default="cpu", help="data, network and budget (default: %(default)s)")
     add("--out", type=Path, default=Path("runs/bnr"), help="folder of cells, tables and figures (default: %(default)s)")
     add("--data", help="other images: whatever `warmdiff train --data` takes")
+    add("--size", type=lambda text: (int(text),), metavar="N", help="side to which image files are cropped and scaled")
     add("--root", help="folder for data sets that torchvision downloads (default: data)")
     add("--images", type=int, help="train each network on so many images, repeats counted (default: the preset's)")
     add("--samples", type=int, help="samples of each measurement, at most the number of held-out images (default: the preset's)")
@@ -181,7 +184,7 @@ def parser() -> argparse.ArgumentParser:
 
 def sweep_of(arguments: argparse.Namespace) -> Sweep:
     """The preset with what was asked for changed."""
-    given = {name: getattr(arguments, name) for name in ("data", "root", "samples", "bnrs") if getattr(arguments, name) is not None}
+    given = {name: getattr(arguments, name) for name in ("data", "root", "size", "samples", "bnrs") if getattr(arguments, name) is not None}
     if arguments.seeds is not None:
         given["seeds"] = tuple(range(arguments.seeds))
     sweep = dataclasses.replace(PRESETS[arguments.preset][0], **given)
