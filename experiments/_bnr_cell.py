@@ -51,7 +51,7 @@ class Sweep:
     size: tuple[int, ...] | None = None
     pad: int = 0
     held_out: float = 1 / 3
-    samples: int = 599
+    samples: int = 596
     bnrs: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.65, 1.0, 2.0, 10.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: tuple[int, ...] = (3, 5, 9, 18, 36)
@@ -68,8 +68,8 @@ class Sweep:
                 raise ValueError(f"{name} must hold at least one number")
         if self.main_steps not in self.steps or min(self.steps) < 2:
             raise ValueError(f"steps must be >= 2 and hold main_steps = {self.main_steps}, got {self.steps}")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be in (0, 1), got {self.held_out}")
+        if not 0 < self.held_out <= 0.5:
+            raise ValueError(f"held_out must be in (0, 0.5], so that floors can be made of training images, got {self.held_out}")
 
     def cells(self) -> list[tuple[float, int]]:
         """(bnr, seed) of each cell, all ratios of the first seed first."""
@@ -92,7 +92,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @dataclass
 class Data:
-    """The images of a sweep, cut in two once and for all: uint8 ``[N, C, H, W]``, classes ``[N]`` or None."""
+    """The images of a sweep, cut in two once and for all, each class alike: uint8 ``[N, C, H, W]``, classes ``[N]`` or None."""
 
     sweep: Sweep
     train: Tensor
@@ -104,15 +104,17 @@ class Data:
     def of(cls, sweep: Sweep) -> Data:
         source = open_images(sweep.data, size=sweep.size, root=sweep.root)
         order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
+        labels = None if source.labels is None else source.labels[order]
+        mine = torch.zeros(len(source), dtype=torch.bool)
+        for label in range(max(source.classes, 1)):
+            same = torch.arange(len(source)) if labels is None else (labels == label).nonzero().flatten()
+            mine[same[: int(sweep.held_out * len(same))]] = True
+        if not 2 <= sweep.samples <= int(mine.sum()):
+            raise ValueError(f"samples must be 2 to {int(mine.sum())}, the number of held-out images, got {sweep.samples}")
         images = source.read(order)
         height, width = (max(0, sweep.pad - side) for side in source.shape[1:])
         images = F.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
-        cut = len(source) - int(sweep.held_out * len(source))
-        if not 2 <= sweep.samples <= min(cut, len(source) - cut):
-            raise ValueError(f"samples must be 2 to {min(cut, len(source) - cut)} for {len(source)} images, got {sweep.samples}")
-        labels = None if source.labels is None else source.labels[order]
-        parts = (None, None) if labels is None else (labels[:cut], labels[cut:])
-        return cls(sweep, images[:cut], parts[0], images[cut:], parts[1])
+        return cls(sweep, images[~mine], None if labels is None else labels[~mine], images[mine], None if labels is None else labels[mine])
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -132,27 +134,18 @@ class Data:
         found = [extractor("pixels"), *([self.judge.extractor()] if self.judge else [])]
         return [(e, features_of(self.real[: self.sweep.samples].split(1024), e)) for e in found]
 
-    def others(self, number: int) -> Tensor:
-        """A random ``samples`` of the training images: the number-th of the sets that floors are made of."""
+    def others(self, number: int, same_classes: bool = True) -> Tensor:
+        """A random ``samples`` of the training images, the number-th set, with as many of each class as there are among `asked`, or not."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(1 + number))
+        if same_classes and self.train_labels is not None and self.asked is not None:
+            labels, counts = self.train_labels[order], torch.bincount(self.asked)
+            order = torch.cat([order[labels == label][:count] for label, count in enumerate(counts.tolist())])
         return self.train[order[: self.sweep.samples]]
 
-    def strip(self) -> Tensor:
-        """Held-out images to show beside samples: of the same classes, where there are any."""
-        labels = self.labels_asked()
-        if labels is None or self.real_labels is None:
-            return self.real[:STRIP]
-        chosen: list[int] = []
-        for label in labels[:STRIP].tolist():
-            left = [i for i in (self.real_labels == label).nonzero().flatten().tolist() if i not in chosen]
-            chosen += left[:1]
-        return self.real[chosen]
-
-    def labels_asked(self) -> Tensor | None:
-        """The classes that samples are made for: all in turn."""
-        if self.train_labels is None:
-            return None
-        return torch.arange(self.sweep.samples) % (int(self.train_labels.max()) + 1)
+    @property
+    def asked(self) -> Tensor | None:
+        """The classes that samples are made for: those of the held-out images that they are compared with, one for one."""
+        return None if self.real_labels is None else self.real_labels[: self.sweep.samples]
 
     def scores(self, images: Tensor) -> dict[str, float]:
         """Frechet distance and KID to held-out images in each feature space; precision and recall in pixels."""
@@ -168,7 +161,7 @@ class Data:
             others = self.others(number)
             found = self.scores(others)
             if self.judge is not None and self.real_labels is not None:
-                found |= self.judge.asked(self.real, self.real_labels) | self.judge.coverage(others, self.real)
+                found |= self.judge.asked(self.real, self.real_labels) | self.judge.coverage(self.others(number, False), self.real)
             result.append(found)
         return result
 
@@ -238,7 +231,7 @@ def run_cell(data: Data, folder: Path, bnr: float, seed: int, show: Callable[[st
 
 def measure(data: Data, denoiser: Denoiser, seed: int, show: Callable[[str, float], None]) -> dict[str, Any]:
     """Everything about a trained network. Sample i of seed s starts from noise number ``10^6 s + i`` at every blur-to-noise ratio."""
-    sweep, labels, first = data.sweep, data.labels_asked(), 1_000_000 * seed
+    sweep, labels, first = data.sweep, data.asked, 1_000_000 * seed
     work, done = sum(sweep.steps) + sweep.main_steps, 0
     result: dict[str, Any] = {"quality": {}}
     for steps in sweep.steps:

@@ -37,7 +37,7 @@ from warmdiff.spectral_argument import SpectralArgument
 
 CPU = Sweep(
     train={
-        "preset": "tiny", "device": "cpu", "images": 80_000, "save_every": 20_000, "log_every": 8_000, "network": {"channels": 16},
+        "preset": "tiny", "device": "cpu", "images": 64_000, "save_every": 16_000, "log_every": 8_000, "network": {"channels": 16},
     },
 )  # fmt: skip
 GPU = Sweep(
@@ -72,7 +72,7 @@ def prepare(folder: Path, sweep: Sweep) -> Data:
         with claim(folder, "floor") as mine_to_do:
             if mine_to_do and not path.exists():
                 data.save(folder / "train.npz")
-                write_png(folder / "cells" / "real.png", grid(data.strip(), columns=STRIP))
+                write_png(folder / "cells" / "real.png", grid(data.real[:STRIP], columns=STRIP))
                 floor = {"training images": len(data.train), "held-out images": len(data.real), "sets": data.floor()}
                 suggested = SpectralArgument.of(data.spectrum).table()
                 write_json(path, {"sweep": mine, "machine": machine(), "floor": floor, "spectrum": suggested})
