@@ -57,7 +57,8 @@ class Judge:
     def asked(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         """Of images made for classes: share judged as that class, and share judged with confidence."""
         chance = self.probabilities(images)
-        return {"accuracy": share(chance.argmax(1) == labels), "confident": share(chance.amax(1) >= SURE)}
+        judged = torch.as_tensor(self.model.classes_)[chance.argmax(1)]
+        return {"accuracy": share(judged == labels), "confident": share(chance.amax(1) >= SURE)}
 
     def coverage(self, images: Tensor, real: Tensor) -> dict[str, float]:
         """Of images made for no class: classes with at least a tenth of their share among ``real``, and half the sum of ``|difference|``
