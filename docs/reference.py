@@ -19,6 +19,8 @@ def build(folder: Path) -> list[Path]:
     pdoc.render.configure(docformat="google", search=False, show_source=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # pdoc looks for the types of a named tuple's fields outside of its module.
+        warnings.filterwarnings("ignore", r"Error parsing type annotation ForwardRef\('Tensor'\) for \S+\.__init__")
         pdoc.pdoc(*PACKAGES, *(rf"!{name}\." for name in PACKAGES), output_directory=folder)
     return [folder / f"{name}.html" for name in PACKAGES]
 

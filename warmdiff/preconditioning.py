@@ -53,6 +53,11 @@ class Scalings:
     The network sees ``c_in x`` and ``c_noise``; a head's prediction is ``c_skip x + c_out head`` [Karras et al., EDM, NeurIPS 2022,
     equation 7, for each of the two heads].
 
+    Attributes:
+        c_in, c_noise: of the input and of the noise level's coordinate, ``ln(beta) / 4``.
+        c_skip_blurred, c_out_blurred: of the head of the blurred image.
+        c_skip_residual, c_out_residual: of the head of the missing detail.
+
     Example:
         >>> edm = warmdiff.Preconditioning(warmdiff.BlurNoiseProcess.hot(), warmdiff.DataSpectrum.constant((3, 32, 32)))
         >>> scalings = edm(torch.tensor([0.5, 0.5]))

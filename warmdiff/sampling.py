@@ -295,7 +295,7 @@ def sample(
         ...     if state.step % 6 == 0:
         ...         print(f"step {state.step}, beta {state.beta:.3f}, standard deviation {state.x.std():.1f}")
         step 6, beta 8.401, standard deviation 8.4
-        step 12, beta 0.399, standard deviation 0.6
+        step 12, beta 0.296, standard deviation 0.6
         step 18, beta 0.000, standard deviation 0.5
 
     Gradients are recorded where torch records them: call it under ``torch.no_grad()`` unless they are wanted.
