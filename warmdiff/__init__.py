@@ -11,24 +11,7 @@ from warmdiff.spectrum import DataSpectrum
 from warmdiff.training import TrainState, train
 
 __all__ = [
-    "BlurNoiseProcess",
-    "Churn",
-    "DataSpectrum",
-    "Denoiser",
-    "NetworkConfig",
-    "Preconditioning",
-    "Prediction",
-    "RawPrediction",
-    "SamplingError",
-    "Scalings",
-    "State",
-    "TrainConfig",
-    "TrainState",
-    "WarmNet",
-    "generate",
-    "load",
-    "load_config",
-    "open_images",
-    "sample",
-    "train",
-]
+    "BlurNoiseProcess", "Churn", "DataSpectrum", "Denoiser", "NetworkConfig", "Preconditioning", "Prediction", "RawPrediction",
+    "SamplingError", "Scalings", "State", "TrainConfig", "TrainState", "WarmNet", "generate", "load", "load_config", "open_images",
+    "sample", "train",
+]  # fmt: skip

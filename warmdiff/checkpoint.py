@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -26,24 +28,55 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     return f"{value:08x}"
 
 
-def write_durably(path: Path, write: Callable[[Path], object]) -> None:
-    """``write(temporary path)``, then flush it to the disk, rename it to ``path`` and flush the folder.
+def text_checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
-    At any moment, also after a power failure, ``path`` is the old file or the new one, whole.
+
+def write_durably(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
+    """``write(temporary path)``, then flush it to the disk, rename it to ``path`` and flush the folder, which is made if need be.
+
+    At any moment, also after a power failure, ``path`` is the old file or the new one, whole. Without ``sync`` nothing is flushed: that
+    holds for a killed program and a full disk, and many small files take less time.
+
+    Raises:
+        OSError: it cannot be written; the message names ``path``, which is as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        if sync:
+            flush(temporary)
         os.replace(temporary, path)
+        if sync:
+            flush(path.parent)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def check_writable(folder: Path) -> None:
+    """Makes a folder if need be, and tries to write to it: before hours of work, not after them.
+
+    Raises:
+        OSError: it is not possible.
+    """
     try:
-        os.fsync(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"cannot write to {folder}: {error}") from error
+
+
+def flush(path: Path) -> None:
+    """Has the disk take all of a file, or the entries of a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int) -> Path:
@@ -52,14 +85,25 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
     Args:
         tensors: any names; moved to the CPU.
         state: what JSON can hold (floats come back bit for bit).
+
+    Raises:
+        OSError: it cannot be written; the older ones are all there.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": FORMAT, "state": json.dumps(dict(state)), "crc32": checksum(plain)}
+    text = json.dumps(dict(state))
+    metadata = {"format": FORMAT, "state": text, "crc32": checksum(plain), "state_crc32": text_checksum(text)}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(plain, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
     path = folder / f"{step:010d}{SUFFIX}"
-    write_durably(path, lambda temporary: save_file(plain, temporary, metadata))
+    write_durably(path, write)
     for old in [*existing(folder)[keep:], *folder.glob(f".*{SUFFIX}.*.tmp")]:
         old.unlink(missing_ok=True)
     return path
@@ -92,12 +136,14 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"{path}: not a checkpoint of warmdiff (format {metadata.get('format')!r}, not {FORMAT!r})")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-            state = json.loads(metadata.get("state", ""))
+            text = metadata.get("state", "")
+            state = json.loads(text)
     except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: truncated or not a safetensors file: {error}") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path}: its state must be a table, got {type(state).__name__}")
-    if checksum(tensors) != metadata.get("crc32"):
+    sums = checksum(tensors), text_checksum(text)
+    if sums != (metadata.get("crc32"), metadata.get("state_crc32", sums[1])):  # the second was not written at first
         raise ValueError(f"{path}: damaged, its contents do not match their checksum")
     return tensors, state
 
@@ -110,3 +156,10 @@ def newest(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | Non
         except ValueError as error:
             warnings.warn(f"passed over: {error}", stacklevel=2)
     return None
+
+
+def set_aside(folder: Path, step: int) -> None:
+    """Renames the checkpoints of later steps, which a run that goes on from ``step`` found damaged: they must not count as its newest."""
+    for path in existing(folder):
+        if int(path.stem) > step:
+            path.rename(path.with_suffix(".damaged"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import operator
 import os
 import signal
 import sys
+import time
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from warmdiff.checkpoint import check_writable, write_durably
 from warmdiff.config import PRESETS, TrainConfig, load_config
 from warmdiff.data import images_of
 from warmdiff.denoiser import load, pick_device, sample_images
@@ -48,6 +51,10 @@ checkpoints/, previews/ (sample grids), tensorboard/, log.jsonl and config.json.
 EVALUATE_HELP = """\
 Sample, and compare with real images: Frechet distance, KID, precision and recall of features,
 each beside what other real images score."""
+HINTS = {
+    ModuleNotFoundError: " (pip install 'warmops[train]' brings what warmdiff needs)",
+    torch.OutOfMemoryError: " (where that was training: a smaller --micro-batch takes less memory)",
+}
 FEATURES_HELP = (
     f"{', '.join(EXTRACTORS)} (inception gives the FID; it needs torch-fidelity and its weights); or package.module:function that makes a "
     "torch module from uint8 images [N, 3, H, W] to features [N, D] (default: %(default)s)"
@@ -65,7 +72,7 @@ def parse_setting(hint: Any) -> Any:
             return None
         if typing.get_origin(kind) is tuple:
             return tuple(typing.get_args(kind)[0](part) for part in text.replace("x", ",").split(","))
-        return int(text.replace("_", "")) if kind is int else kind(text)
+        return kind(text)
 
     return setting
 
@@ -141,7 +148,7 @@ def run_training(config: TrainConfig, show: bool = True) -> Any:
     from tqdm import tqdm  # of the extra "train"
 
     state, mean, total = None, math.nan, None if config.minutes else config.images
-    often = 0.5 if sys.stderr.isatty() else 30.0
+    often, began = 0.5 if sys.stderr.isatty() else 30.0, time.monotonic()
     with contextlib.ExitStack() as resources:
         bar: Any = None
         for state in train(config, stop=resources.enter_context(stop_signals()), progress=show):
@@ -149,7 +156,7 @@ def run_training(config: TrainConfig, show: bool = True) -> Any:
                 options = {"unit": "img", "unit_scale": True, "disable": not show, "mininterval": often}
                 bar = resources.enter_context(tqdm(total=total, initial=state.images - config.batch, **options))
             mean = 0.98 * mean + 0.02 * state.loss if math.isfinite(mean) else state.loss
-            left = {"left": f"{max(0.0, 60 * config.minutes - bar.format_dict['elapsed']):.0f}s"} if config.minutes else {}
+            left = {"left": f"{max(0.0, 60 * config.minutes - time.monotonic() + began):.0f}s"} if config.minutes else {}
             bar.set_postfix({"loss": f"{mean:.3f}", **left, **({"skipped": state.skipped} if state.skipped else {})}, refresh=False)
             bar.update(config.batch)
     return state
@@ -159,21 +166,18 @@ def run_training(config: TrainConfig, show: bool = True) -> Any:
 
 
 def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
-    def add(name: str, default: Any, text: str, **more: Any) -> None:
-        kind = {} if default is None or isinstance(default, str) else {"type": type(default)}
-        parser.add_argument(name, default=default, help=text, **{**kind, **more})
-
-    parser.add_argument("run", metavar="RUN", help="folder of a run (its newest good checkpoint) or a checkpoint file")
-    add("--n", n, "number of images (default: %(default)s)")
-    add("--sampler", "heun", "method (default: %(default)s)", choices=[s for s in SAMPLERS if s != "cold"])
-    add("--steps", 18, "steps; heun evaluates the network twice in each but the last (default: 18)")
-    add("--seed", 0, "image i depends on seed + i alone (default: 0)")
-    add("--churn", 0.0, "EDM's S_churn, fresh noise in each step (default: 0, deterministic)")
-    add("--labels", "all", "classes, such as 3 or 1,7, repeated; none: without class (default: all in turn)", metavar="L")
-    add("--bnr", None, "blur-to-noise ratio, for a network trained for a range of them", type=float)
-    add("--batch", None, "images at once; changes no image (default: by image size)", type=int)
-    add("--weights", "ema", "averaged or last weights (default: ema)", choices=("ema", "net"))
-    add("--device", "auto", "cpu, cuda, .. (default: a GPU if there is one)")
+    add, samplers = parser.add_argument, [s for s in SAMPLERS if s != "cold"]
+    add("run", metavar="RUN", help="folder of a run (its newest good checkpoint) or a checkpoint file")
+    add("--n", type=int, default=n, help="number of images (default: %(default)s)")
+    add("--sampler", choices=samplers, default="heun", help="method (default: %(default)s)")
+    add("--steps", type=int, default=18, help="steps; heun evaluates the network twice in each but the last (default: 18)")
+    add("--seed", type=int, default=0, help="image i depends on seed + i alone (default: 0)")
+    add("--churn", type=float, default=0.0, help="EDM's S_churn, fresh noise in each step (default: 0, deterministic)")
+    add("--labels", metavar="L", default="all", help="classes, such as 3 or 1,7, repeated; none: without class (default: all in turn)")
+    add("--bnr", type=float, help="blur-to-noise ratio, for a network trained for a range of them")
+    add("--batch", type=int, help="images at once; changes no image (default: by image size)")
+    add("--weights", choices=("ema", "net"), default="ema", help="averaged or last weights (default: ema)")
+    add("--device", default="auto", help="cpu, cuda, .. (default: a GPU if there is one)")
 
 
 def labels_of(text: str, classes: int, n: int, seed: int) -> Any:
@@ -210,20 +214,25 @@ def sample_command(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--out must end in .png or .npz, or be a folder, got {arguments.out!r}")
     if arguments.columns is not None and arguments.columns < 1:
         raise ValueError(f"--columns must be >= 1, got {arguments.columns}")
+    check_writable(out.parent if out.suffix else out)
     _, images, labels = samples_of(arguments, arguments.n)
     if out.suffix == ".png":
         write_png(out, grid(images, arguments.columns, tile=48))
     elif out.suffix == ".npz":
-        out.parent.mkdir(parents=True, exist_ok=True)
         arrays = {"images": images.permute(0, 2, 3, 1).numpy(), "seeds": arguments.seed + np.arange(arguments.n)}
-        np.savez_compressed(out, **arrays, **({} if labels is None else {"labels": labels.numpy()}))
+        arrays |= {} if labels is None else {"labels": labels.numpy()}
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_durably(out, lambda temporary: temporary.write_bytes(content.getbuffer()))
     else:
         for i, image in enumerate(images):
-            write_png(out / f"{arguments.seed + i:06d}.png", image)
+            write_png(out / f"{arguments.seed + i:06d}.png", image, sync=False)
     print(f"{out}: {arguments.n} images")
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
+    if arguments.out:
+        check_writable(Path(arguments.out).parent)
     features = extractor(arguments.features, str(pick_device(arguments.device)))
     config = load(arguments.run).config
     data = images_of(dataclasses.replace(config, data=arguments.data or config.data), progress=True)
@@ -231,7 +240,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     report = evaluate(images, data, features) | {"consistency": consistency(denoiser, data)}
     print(report_text(report))
     if arguments.out:
-        Path(arguments.out).write_text(json.dumps(report, indent=2) + "\n")
+        text = json.dumps(report, indent=2) + "\n"
+        write_durably(Path(arguments.out), lambda temporary: temporary.write_text(text))
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -313,11 +323,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run_command(arguments)
-    except ModuleNotFoundError as error:
-        print(f"warmdiff: error: {error} (pip install 'warmops[train]' brings what warmdiff needs)", file=sys.stderr)
-        return 1
-    except (ValueError, ImportError, OSError, FloatingPointError, SamplingError) as error:
-        print(f"warmdiff: error: {error}", file=sys.stderr)
+    except (ValueError, ImportError, OSError, FloatingPointError, SamplingError, torch.OutOfMemoryError) as error:
+        print(f"warmdiff: error: {error}{HINTS.get(type(error), '')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from warmdiff import readers
 from warmdiff.config import TrainConfig
-from warmdiff.options import check
+from warmdiff.options import check, imported
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}
 NAMES = "digits, cifar10, cifar100, mnist, fashion-mnist"
@@ -29,6 +30,7 @@ class ImageSet:
     Attributes:
         name: where they come from.
         shape: ``(C, H, W)``.
+        crc32: checksum of all pixels and labels, in their order.
         labels: int64 ``[N]``, or None.
         classes: number of classes, 0 without labels.
         skipped: names and faults of the files that were left out.
@@ -38,6 +40,7 @@ class ImageSet:
     shape: tuple[int, int, int]
     count: int
     fetch: Callable[[Sequence[int]], Tensor]
+    pixels_crc32: int
     labels: Tensor | None = None
     skipped: list[str] = field(default_factory=list)
 
@@ -47,6 +50,10 @@ class ImageSet:
     @property
     def classes(self) -> int:
         return 0 if self.labels is None else int(self.labels.max()) + 1
+
+    @property
+    def crc32(self) -> int:
+        return self.pixels_crc32 if self.labels is None else zlib.crc32(self.labels.numpy().data, self.pixels_crc32)
 
     def read(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Images ``[len(indices), C, H, W]``, uint8."""
@@ -64,7 +71,8 @@ def in_memory(name: str, images: Any, labels: Any = None, skipped: Sequence[str]
     pixels = torch.from_numpy(np.ascontiguousarray(images))
     numbers = None if labels is None else torch.as_tensor(np.asarray(labels), dtype=torch.int64)
     channels, height, width = pixels.shape[1:]
-    return ImageSet(name, (channels, height, width), len(pixels), lambda indices: pixels[indices], numbers, list(skipped))
+    checksum = zlib.crc32(pixels.numpy().data)
+    return ImageSet(name, (channels, height, width), len(pixels), lambda indices: pixels[indices], checksum, numbers, list(skipped))
 
 
 def digits() -> ImageSet:
@@ -143,17 +151,12 @@ def images_of(config: TrainConfig, progress: bool = False) -> ImageSet:
 
 
 def from_torchvision(source: str, name: str, root: str) -> ImageSet:
-    try:
-        from torchvision import datasets
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
-        raise ImportError(f"data {source!r} needs torchvision, which does not import here ({error}): pip install torchvision") from None
+    datasets = imported("torchvision", f"data {source!r}", "torchvision").datasets
     try:
         found = getattr(datasets, name)(root, train=True, download=True)
     except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f"data {source!r} is not in {root!r} and could not be downloaded ({error}). Without a network: use digits, or put the files of "
-            f"torchvision.datasets.{name} into that folder"
-        ) from None
+        instead = f"Without a network: use digits, or put the files of torchvision.datasets.{name} into that folder"
+        raise ValueError(f"data {source!r} is not in {root!r} and could not be downloaded ({error}). {instead}") from None
     return in_memory(source, readers.as_planes(source, np.asarray(found.data)), np.asarray(found.targets))
 
 
@@ -161,27 +164,35 @@ def from_files(
     source: str, files: readers.Folder | readers.Archive, decode: Callable[[str], Any], on_bad: str, cache_mb: int, progress: bool
 ) -> ImageSet:
     """Decodes every file once: what cannot be read is known before training, and what fits stays in memory."""
-    names = files.names
-    if not names:
+
+    def attempt(index: int) -> Any:
+        """The image, or its name and what is wrong with it."""
+        try:
+            return decode(files.names[index])
+        except (ValueError, OSError) as error:
+            return f"{files.names[index]}: {error}"
+
+    if not files.names:
         raise ValueError(f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
     kept: list[Any] = []
     good: list[int] = []
     bad: list[str] = []
     shape: tuple[int, ...] = ()
-    for index, result in enumerate(in_threads(decode, names, progress)):
+    checksum = 0
+    for index, result in enumerate(in_threads(attempt, len(files.names), progress)):
         if isinstance(result, str):
-            bad.append(f"{names[index]}: {result}")
+            bad.append(result)
             continue
         if shape and result.shape != shape:
-            sizes = [f"{name} is {h} x {w}" for name, (_, h, w) in ((names[index], result.shape), (names[good[0]], shape))]
+            sizes = [f"{files.names[i]} is {h} x {w}" for i, (_, h, w) in ((index, result.shape), (good[0], shape))]
             raise ValueError(f"{source}: {', '.join(sizes)} (height x width): give a size")
-        shape = result.shape
+        shape, checksum = result.shape, zlib.crc32(result.data, checksum)
         good.append(index)
         kept.append(result)
         if len(good) * result.nbytes > cache_mb * 2**20:
             kept.clear()
     if bad:
-        summary = "\n  ".join([f"{source}: {len(bad)} of {len(names)} files cannot be read:", *bad[:10], *["..."][: len(bad) - 10]])
+        summary = "\n  ".join([f"{source}: {len(bad)} of {len(files.names)} files cannot be read:", *bad[:10], *["..."][: len(bad) - 10]])
         if on_bad == "stop" or not good:
             raise ValueError(summary + ("\n(--on-bad skip leaves them out)" if good else ""))
         warnings.warn(f"skipped: {summary}", stacklevel=3)
@@ -190,26 +201,24 @@ def from_files(
         return in_memory(source, np.stack(kept), labels, bad)
 
     def fetch(indices: Sequence[int]) -> Tensor:
-        return torch.from_numpy(np.stack([decode(names[good[i]]) for i in indices]))
+        images = [attempt(good[i]) for i in indices]
+        for i, image in zip(indices, images, strict=True):
+            if isinstance(image, str) or image.shape != shape:
+                raise ValueError(f"{source} changed: {image if isinstance(image, str) else f'{files.names[good[i]]} has another size'}")
+        return torch.from_numpy(np.stack(images))
 
     channels, height, width = shape
-    return ImageSet(source, (channels, height, width), len(good), fetch, None if labels is None else torch.tensor(labels), bad)
+    return ImageSet(source, (channels, height, width), len(good), fetch, checksum, None if labels is None else torch.tensor(labels), bad)
 
 
-def in_threads(decode: Callable[[str], Any], names: Sequence[str], progress: bool) -> Iterator[Any]:
-    """The decoded files in order; instead of one that cannot be read, what is wrong with it."""
+def in_threads(function: Callable[[int], Any], count: int, progress: bool) -> Iterator[Any]:
+    """``function`` of 0, 1, .. in order."""
     from tqdm import tqdm
 
-    def attempt(name: str) -> Any:
-        try:
-            return decode(name)
-        except (ValueError, OSError) as error:
-            return str(error)
-
     quiet = None if progress else True  # None: where nobody looks
-    with ThreadPoolExecutor() as pool, tqdm(total=len(names), desc="checking images", unit="file", disable=quiet, leave=False) as bar:
-        for start in range(0, len(names), 256):  # in blocks, so that decoded images do not pile up
-            for result in pool.map(attempt, names[start : start + 256]):
+    with ThreadPoolExecutor() as pool, tqdm(total=count, desc="checking images", unit="file", disable=quiet, leave=False) as bar:
+        for start in range(0, count, 256):  # in blocks, so that decoded images do not pile up
+            for result in pool.map(function, range(start, min(start + 256, count))):
                 bar.update()
                 yield result
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -186,8 +187,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "e
 
 def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], weights: str) -> Denoiser:
     """A denoiser of a checkpoint's contents, which nobody vouches for: names and shapes are compared before memory is taken."""
+    config, spectrum = described(path, tensors, state)
     try:
-        config, spectrum = config_from(state["config"]), spectrum_of(tensors, state)
         with torch.device("meta"):
             wanted = new_network(config, len(spectrum.variance), state["classes"]).state_dict()
     except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -201,9 +202,13 @@ def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], weigh
     return Denoiser(net, config, spectrum)
 
 
-def spectrum_of(tensors: dict[str, Tensor], state: dict[str, Any]) -> DataSpectrum:
-    """The data's spectrum in a checkpoint; ValueError, TypeError or KeyError if there is none."""
-    return DataSpectrum(tensors["spectrum.variance"], tensors["spectrum.mean"], int(state["spectrum_count"]))
+def described(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> tuple[TrainConfig, DataSpectrum]:
+    """The run's config and its data's spectrum in a checkpoint; ValueError if they are not there."""
+    try:
+        spectrum = DataSpectrum(tensors["spectrum.variance"], tensors["spectrum.mean"], int(state["spectrum_count"]))
+        return config_from(state["config"]), spectrum
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: its description of the run is not usable: {error}") from None
 
 
 def sample_images(
@@ -221,19 +226,19 @@ def sample_images(
     Args:
         labels: n integers, the classes (-1: none), or None.
         batch: images at once, which changes them by rounding at most; default: as many as have 2^18 pixels;
-            half as many where the GPU's memory does not suffice.
+            half as many, again and again, where memory does not suffice; then a warning says how many do.
         done: called after each batch with the number of its images.
         options: sampler, steps, churn, .. of `warmdiff.sample`.
 
     Raises:
-        ValueError: labels, batch or options are wrong.
+        ValueError: labels, batch or options are wrong. torch.OutOfMemoryError: there is not enough memory for one image.
     """
     device = next(denoiser.net.parameters()).device
     if labels is not None and len(labels) != n:
         raise ValueError(f"labels must be one for each of {n} images, got {len(labels)}")
     if batch is not None and batch < 1:
         raise ValueError(f"batch must be >= 1, got {batch}")
-    size, start, parts = batch or max(1, 2**18 // math.prod(denoiser.shape[1:])), 0, [torch.empty(0, *denoiser.shape)]
+    size, start, short, parts = batch or max(1, 2**18 // math.prod(denoiser.shape[1:])), 0, 0, [torch.empty(0, *denoiser.shape)]
     while start < n:
         count = min(size, n - start)
         some = None if labels is None else labels[start : start + count]
@@ -243,12 +248,21 @@ def sample_images(
 
         try:
             part = generate(raw, (count, *denoiser.shape), process=denoiser.process, seed=seed + start, device=device, **options)
-        except torch.OutOfMemoryError:
-            if count == 1:
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
                 raise
-            size = count // 2
+            if count == 1:
+                raise torch.OutOfMemoryError(f"memory does not suffice for one image of {list(denoiser.shape)}: {error}") from error
+            size, short = count // 2, count
             continue
         parts.append(part.float().cpu())
         start += count
         done(count)
+    if short:
+        warnings.warn(f"memory suffices for {size} images at once, not for {short}: --batch {size} spares the attempts", stacklevel=2)
     return torch.cat(parts)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether memory could not be had: of a GPU, by Python, or on the CPU, for which torch has no class of its own."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

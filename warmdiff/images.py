@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from warmdiff.checkpoint import write_durably
+
 
 def to_uint8(x: Tensor) -> Tensor:
     """Images in [-1, 1] as 0..255 on the CPU, rounded, clipped."""
@@ -33,9 +35,9 @@ def grid(images: Tensor, columns: int | None = None, tile: int = 1) -> Tensor:
     return F.pad(canvas, (gap, 0, gap, 0), value=128)
 
 
-def write_png(path: Path, image: Tensor) -> None:
-    """Writes a uint8 image ``[C, H, W]``, C = 1 or 3."""
+def write_png(path: Path, image: Tensor, sync: bool = True) -> None:
+    """Writes a uint8 image ``[C, H, W]``, C = 1 or 3; ``sync`` as in `write_durably`."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy()).save(path, "PNG")
+    picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy())
+    write_durably(path, lambda temporary: picture.save(temporary, "PNG"), sync)

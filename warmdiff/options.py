@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import inspect
 import math
 import operator
@@ -31,6 +32,14 @@ def documented(config: Config) -> Config:
 def check(holds: bool, name: str, got: Any, wanted: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {wanted}, got {got!r}")
+
+
+def imported(module: str, for_what: str, install: str) -> Any:
+    """A package of which warmdiff needs a part only; ImportError says how it can be had."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
+        raise ImportError(f"{for_what} needs {module}, which does not import here ({error}): pip install {install}") from None
 
 
 def validate(config: Any, prefix: str = "") -> None:

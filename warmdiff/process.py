@@ -257,17 +257,9 @@ class BlurNoiseProcess:
         if not isinstance(beta, Tensor) and not beta >= 0:
             raise ValueError(f"beta must be >= 0, got {beta}")
         keep = 1.0 - self.floor
-        x_t, blurred = warmops.blur_noise(
-            x0,
-            self.alpha(beta),
-            self.noise(beta) / keep,
-            seed=seed,
-            generator=generator,
-            noise=noise,
-            scale=keep,
-            return_blurred=True,
-            backend=backend,
-        )
+        drawn: dict[str, Any] = {"seed": seed, "generator": generator, "noise": noise, "backend": backend}
+        alpha, spread = self.alpha(beta), self.noise(beta) / keep
+        x_t, blurred = warmops.blur_noise(x0, alpha, spread, scale=keep, return_blurred=True, **drawn)
         if self.floor == 0.0:
             return x_t, blurred
         kept = self.floor * (x0 if x0.is_floating_point() else x0 / 127.5 - 1.0)  # the part that no blur reaches

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+import multiprocessing.util
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmdiff.checkpoint import write_durably
+from warmdiff.checkpoint import check_writable, write_durably
 from warmdiff.config import TrainConfig
 from warmdiff.denoiser import sample_images
 from warmdiff.images import grid, to_uint8, write_png
@@ -23,39 +25,64 @@ PREVIEWS = 64
 
 @contextlib.contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """Keeps the folder of a run to one process; the lock dies with the process."""
+    """Keeps the folder of a run to one process; the lock dies with the process, whatever its children do.
+
+    Raises:
+        OSError: another process has it, or the folder cannot be written to.
+    """
     import fcntl
 
-    run.mkdir(parents=True, exist_ok=True)
+    for folder in (run, run / "checkpoints"):
+        check_writable(folder)
     with open(run / ".lock", "w") as file:
+        multiprocessing.util.register_after_fork(file, lambda held: held.close())  # a process that reads images may outlive a killed run
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OSError(f"another process is training in {run}") from None
+        except OSError as error:  # a network file system without locks
+            raise OSError(f"cannot lock {run}: {error}") from error
         yield
 
 
+@contextlib.contextmanager
+def optional(what: str) -> Iterator[None]:
+    """Training goes on where this fails for want of space or rights."""
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(f"{what} left out, training goes on: {error}", RuntimeWarning, stacklevel=3)
+
+
 class RunLog:
-    """Writes the run's files at the config's intervals; lines that a resumed run will write again are taken out first."""
+    """Writes the run's files at the config's intervals; lines that a resumed run will write again are taken out first.
+
+    config.json and log.jsonl must be written, or OSError is raised; TensorBoard's files and previews are left out with a warning.
+    """
 
     def __init__(self, run: Path, config: TrainConfig, step: int, images: int) -> None:
-        self.run = run
+        self.run, self.path = run, run / "log.jsonl"
         text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
         write_durably(run / "config.json", lambda path: path.write_text(text))
-        path = run / "log.jsonl"
-        lines = [line for line in path.read_text().splitlines() if step_of(line) <= step] if path.exists() else []
-        write_durably(path, lambda new: new.write_text("".join(line + "\n" for line in lines)))
-        self.file = open(path, "a")  # noqa: SIM115  closed by close
+        lines = [line for line in self.path.read_text().splitlines() if step_of(line) <= step] if self.path.exists() else []
+        write_durably(self.path, lambda new: new.write_text("".join(line + "\n" for line in lines)))
         self.board: Any = None
         if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(run / "tensorboard", purge_step=images + 1)
+            with optional("TensorBoard's files"):
+                self.board = SummaryWriter(run / "tensorboard", purge_step=images + 1)
 
     def close(self) -> None:
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
+        self.to_board(lambda board: board.close())
+
+    def to_board(self, action: Callable[[Any], object]) -> None:
+        """``action(board)``, if there is one; after the first that fails there is none."""
+        board, self.board = self.board, None
+        if board is not None:
+            with optional("TensorBoard's files"):
+                action(board)
+                self.board = board
 
     def write(self, state: TrainState, window: list[list[float]]) -> None:
         """A line with the means of finite losses and gradient norms ``[loss, blurred, residual, norm]`` since the last line."""
@@ -64,19 +91,34 @@ class RunLog:
         numbers = {name: sum(column) / len(good) for name, column in zip(names, zip(*good, strict=True), strict=False)}
         numbers |= {"learning_rate": state.learning_rate, "skipped": state.skipped}
         numbers["images_per_second"] = round(state.images_per_second, 2)
-        self.file.write(json.dumps({"step": state.step, "images": state.images, **numbers}) + "\n")
-        self.file.flush()
-        if self.board is not None:
+        append(self.path, json.dumps({"step": state.step, "images": state.images, **numbers}) + "\n")
+
+        def scalars(board: Any) -> None:
             for name, value in numbers.items():
-                self.board.add_scalar(name, value, state.images)
+                board.add_scalar(name, value, state.images)
+            board.flush()
+
+        self.to_board(scalars)
 
     def preview(self, state: TrainState) -> None:
         classes = state.denoiser.classes
         labels = [i % classes for i in range(PREVIEWS)] if classes else None
         picture = grid(to_uint8(sample_images(state.denoiser, PREVIEWS, labels=labels)), tile=48)
-        write_png(self.run / "previews" / f"{state.images:012d}.png", picture)
-        if self.board is not None:
-            self.board.add_image("samples", picture, state.images)
+        with optional("a preview"):
+            write_png(self.run / "previews" / f"{state.images:012d}.png", picture)
+        self.to_board(lambda board: board.add_image("samples", picture, state.images))
+
+
+def append(path: Path, line: str) -> None:
+    """Adds a line to a file, whole or not at all."""
+    with open(path, "ab", buffering=0) as file:
+        end, left = file.tell(), line.encode()
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            file.truncate(end)
+            raise OSError(f"cannot write {path}: {error}") from error
 
 
 def step_of(line: str) -> float:

@@ -324,54 +324,43 @@ def sample(
         raise ValueError("x_init must be given: this process does not end in noise (see process.degrade)")
     else:
         x = levels[0] * warmops.normal(shape, seeds, dtype=dtype, backend=backend)
-    step = _Step(denoiser, process, sampler, churn, len(levels) - 1, seeds, exact_last, backend)
-    return step.run(x, levels)
+    return _steps(x, levels, seeds, denoiser, process, sampler, churn, exact_last, backend)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One step of a sampler: a state at a level to the state at the next."""
+def _steps(
+    x: Tensor, levels: list[float], seeds: Tensor, denoiser: Denoiser, process: BlurNoiseProcess, sampler: str, churn: Churn,
+    exact_last: bool, backend: str | None,
+) -> Iterator[State]:  # fmt: skip
+    """The loop of `sample`, whose arguments were checked."""
 
-    denoiser: Denoiser
-    process: BlurNoiseProcess
-    sampler: str
-    churn: Churn
-    steps: int
-    seeds: Tensor
-    exact_last: bool
-    backend: str | None
-
-    def run(self, x: Tensor, levels: list[float]) -> Iterator[State]:
-        for number, (start, end) in enumerate(itertools.pairwise(levels), start=1):
-            x, prediction = self(x, start, end, number)
-            yield State(number, end, x, prediction)
-
-    def evaluate(self, x: Tensor, level: float, number: int) -> Prediction | RawPrediction:
-        result = self.denoiser(x, torch.full((x.shape[0],), level, dtype=x.dtype, device=x.device))
+    def evaluate(x: Tensor, level: float, number: int) -> Prediction | RawPrediction:
+        result = denoiser(x, torch.full((x.shape[0],), level, dtype=x.dtype, device=x.device))
         _check_prediction(result, x, number, level)
         return result
 
-    def __call__(self, x: Tensor, start: float, end: float, number: int) -> tuple[Tensor, Prediction | RawPrediction]:
-        process, backend = self.process, self.backend
-        level = start * self.churn.factor(start, self.steps)
+    def step(x: Tensor, start: float, end: float, number: int) -> tuple[Tensor, Prediction | RawPrediction]:
+        level = start * churn.factor(start, len(levels) - 1)
         if level > start:
-            x = add_churn(process, x, start, level, step_seeds(self.seeds, 2 * number), self.churn.noise, backend)
-        result = self.evaluate(x, level, number)
-        if self.sampler == "ancestral":
-            seeds = step_seeds(self.seeds, 2 * number + 1)
-            return _ancestral(process, x, result.denoised, level, end, seeds, backend), result
+            x = add_churn(process, x, start, level, step_seeds(seeds, 2 * number), churn.noise, backend)
+        result = evaluate(x, level, number)
+        if sampler == "ancestral":
+            return _ancestral(process, x, result.denoised, level, end, step_seeds(seeds, 2 * number + 1), backend), result
         ends: dict[str, Any] = {"alpha": process.alpha(level), "beta": process.noise(level), "alpha_next": process.alpha(end)}
         ends |= {"beta_next": process.noise(end), "floor": process.floor, "backend": backend}
-        if self.sampler == "cold":
+        if sampler == "cold":
             return _update(x, result, **ends | {"beta_next": ends["beta"]}), result
-        if self.sampler == "ddim" or (end == 0 and (self.exact_last or process.constant_noise is not None)):
+        if sampler == "ddim" or (end == 0 and (exact_last or process.constant_noise is not None)):
             return _update(x, result, **ends), result
         ends |= {"method": "euler", "alpha_rate": process.alpha_rate(level)}
-        if self.sampler == "euler" or end == 0:
+        if sampler == "euler" or end == 0:
             return _update(x, result, **ends), result
         ahead, slope = _update(x, result, return_slope=True, **ends)
         ends |= {"method": "heun", "alpha_rate": process.alpha_rate(end)}
-        return _update(ahead, self.evaluate(ahead, end, number), slope=slope, **ends), result
+        return _update(ahead, evaluate(ahead, end, number), slope=slope, **ends), result
+
+    for number, (start, end) in enumerate(itertools.pairwise(levels), start=1):
+        x, prediction = step(x, start, end, number)
+        yield State(number, end, x, prediction)
 
 
 def generate(

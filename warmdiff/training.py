@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from warmdiff import checkpoint
-from warmdiff.config import TrainConfig, config_from
+from warmdiff.config import TrainConfig
 from warmdiff.data import ImageSet, batches, images_of
-from warmdiff.denoiser import Denoiser, new_network, pick_device, spectrum_of
+from warmdiff.denoiser import Denoiser, described, new_network, pick_device
 from warmdiff.graphs import Graph
 from warmdiff.loss import StepInputs, TwoHeadLoss
 from warmdiff.runlog import RunLog, lock
@@ -236,8 +236,11 @@ class Trainer:
 
 def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trainer:
     """The newest good checkpoint of the run's folder, unless settings would change what it computes; or a new network."""
-    found = checkpoint.newest(Path(config.out) / "checkpoints")
+    folder = Path(config.out) / "checkpoints"
+    found = checkpoint.newest(folder)
     if found is None:
+        if damaged := checkpoint.existing(folder):
+            raise ValueError(f"{folder}: none of its {len(damaged)} checkpoints is whole; to start anew, take another run folder")
         chosen = range(0, len(images), -(-len(images) // SPECTRUM_IMAGES))
         spectrum = DataSpectrum.measure(images.chunks(1024, chosen))
         if not spectrum.variance.any():
@@ -245,16 +248,16 @@ def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trai
             spectrum = DataSpectrum.constant(images.shape)
         return Trainer(config, images.shape, images.classes, spectrum, world)
     path, tensors, state = found
-    try:
-        saved, spectrum = config_from(state["config"]), spectrum_of(tensors, state)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a checkpoint of a run: {error}") from None
+    saved, spectrum = described(path, tensors, state)
     for name, old in vars(saved).items():
         if name not in MAY_CHANGE and old != getattr(config, name):
             raise ValueError(f"{name} must stay {old!r} to resume {path}, got {getattr(config, name)!r} (another run folder starts anew)")
     before, now = [state.get("count"), *spectrum.variance.shape], [len(images), *images.shape]
     if before != now:
-        raise ValueError(f"data must be {before} images [N, C, H, W] to resume {path}, got {now}")
+        raise ValueError(f"data must be {before} images [N, C, H, W] to resume {path}, got {now} (another run folder starts anew)")
+    if state.get("data_crc32", images.crc32) != images.crc32:  # not in the first checkpoints
+        what = f"the {len(images)} images and labels, in the order, that it was trained on, got as many that are not all the same"
+        raise ValueError(f"data must be, to resume {path}, {what} (another run folder starts anew)")
     trainer = Trainer(config, images.shape, images.classes, spectrum, world)
     trainer.restore(path, tensors, state)
     return trainer
@@ -281,7 +284,8 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
 
     Raises:
         ValueError: data or checkpoint cannot be used, or the config differs from that of the run found.
-        OSError: another process trains in this folder. FloatingPointError: too many steps in a row were not finite.
+        OSError: another process trains in this folder, it cannot be written to, or images cannot be read any more.
+        FloatingPointError: too many steps in a row were not finite.
 
     Example:
         >>> import tempfile
@@ -313,20 +317,27 @@ def _train(config: TrainConfig, world: World, stop: Callable[[], bool], progress
         if first:
             resources.enter_context(lock(run))
         trainer = resume_or_start(config, images, world)
+        if first:  # and nobody looks for checkpoints any more
+            checkpoint.set_aside(run / "checkpoints", trainer.step)
         log = resources.enter_context(contextlib.closing(RunLog(run, config, trainer.step, trainer.images))) if first else None
         steps, start, saved = -(-config.images // batch), trainer.step, trainer.step or -1
         began, stopping = time.monotonic(), False
         stream = batches(images, config.seed, batch, trainer.step, world.rank, world.size, config.workers)
+        about = {"count": len(images), "data_crc32": images.crc32}
 
         def save() -> None:
             nonlocal saved
             if first and saved != trainer.step:
-                checkpoint.save(run / "checkpoints", trainer.step, trainer.tensors(), trainer.state() | {"count": len(images)}, config.keep)
+                checkpoint.save(run / "checkpoints", trainer.step, trainer.tensors(), trainer.state() | about, config.keep)
                 saved = trainer.step
 
         try:
             while trainer.step < steps and not stopping:
-                pixels, labels, positions = next(stream)
+                try:
+                    pixels, labels, positions = next(stream)
+                except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a process that reads images was killed
+                    save()
+                    raise OSError(f"stopped after step {trainer.step}, images cannot be read: {last_line(error)}") from error
                 rate = trainer.rate
                 late = config.minutes is not None and time.monotonic() - began > 60 * config.minutes
                 losses, norm, stopping = trainer.train_step(pixels.to(world.device, non_blocking=True), labels, positions, late or stop())
@@ -347,8 +358,17 @@ def _train(config: TrainConfig, world: World, stop: Callable[[], bool], progress
         except GeneratorExit:
             save()
             raise
+        except RuntimeError as error:  # torch raises it wherever it is when it hears of that death
+            if "DataLoader worker" not in str(error):
+                raise
+            raise OSError(f"stopped after step {trainer.step}, a process that reads images died: {last_line(error)}") from error
         if trainer.skipped and first:
             warnings.warn(f"{trainer.skipped} steps were skipped because loss or gradient was not finite", stacklevel=2)
+
+
+def last_line(error: Exception) -> str:
+    """What went wrong, without the traceback that comes from another process."""
+    return str(error).strip().splitlines()[-1]
 
 
 def crosses(images: int, batch: int, interval: int) -> bool:

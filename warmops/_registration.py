@@ -54,7 +54,7 @@ def image_dtype(x: Tensor) -> torch.dtype:
 
 def empty_images(x: Tensor) -> Tensor:
     """An uninitialised output for x, in x's memory format."""
-    return torch.empty_like(x, dtype=image_dtype(x))
+    return torch.empty_like(x, dtype=torch.float32) if x.dtype == torch.uint8 else torch.empty_like(x)
 
 
 def level_tensor(value: float | Tensor, x: Tensor) -> Tensor:
