@@ -198,6 +198,6 @@ def needs_dispatcher(*values: Any) -> bool:
                 return True
             if type(value) is not Tensor and type(value) is not torch.nn.Parameter:
                 return True
-            if value.device.type == "meta" or (grad and value.requires_grad):
+            if value.is_meta or (grad and value.requires_grad):
                 return True
     return False
