@@ -200,18 +200,23 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path: Path, rng: torch.Generator) -> 
     assert refused > 7.5 * start
 
 
-def test_a_damaged_newest_checkpoint_costs_no_good_one(tmp_path: Path, trained: Path) -> None:
-    """With ``keep=1`` it would count as the one to be kept."""
-    want = newest(trained)[0]
-    config = config_at(tmp_path / "run", images=32, save_every=8)
+def test_damaged_checkpoints_cost_no_good_one(tmp_path: Path, trained: Path) -> None:
+    """They have the highest numbers, and ``keep`` newest ones are kept."""
+    config = config_at(tmp_path / "run")
     losses(config)
-    path = checkpoint.existing(tmp_path / "run" / "checkpoints")[0]
-    path.write_bytes(path.read_bytes()[:-1])
+    paths = checkpoint.existing(tmp_path / "run" / "checkpoints")
+    assert [int(path.stem) for path in paths] == [6, 4, 2]
+    for path in paths[:2]:
+        path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="passed over"):
-        assert len(losses(dataclasses.replace(config, images=48, keep=1))) == 3
-    assert sorted(p.name for p in path.parent.iterdir()) == ["0000000004.damaged", "0000000006.safetensors"]
+        assert next(warmdiff.train(dataclasses.replace(config, keep=1))).step == 3  # the loop is left: saved
+    assert newest(tmp_path / "run")[1]["step"] == 3
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == [
+        f"{n:010d}.{s}" for n, s in ((3, "safetensors"), (4, "damaged"), (6, "damaged"))
+    ]
+    assert len(losses(config)) == 3
     got = newest(tmp_path / "run")[0]
-    assert all(torch.equal(got[name], tensor) for name, tensor in want.items())
+    assert all(torch.equal(got[name], tensor) for name, tensor in newest(trained)[0].items())
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(tmp_path: Path) -> None:
