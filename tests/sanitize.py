@@ -1,12 +1,18 @@
 """The C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer, driven by the tests of every operation.
 
-    python tests/sanitize.py                        # all of them, on every instruction set of this CPU
+    python tests/sanitize.py                        # all of them
+    python tests/sanitize.py --isa baseline         # all of them on the plainest kernels, of which every access is watched
     python tests/sanitize.py tests/test_blur.py -x  # what pytest is given instead
+    python tests/sanitize.py --threads              # ThreadSanitizer: the kernels called from four threads at once
 
 The package is built into a temporary folder (``--build`` names one to keep), never into the checkout. pytest runs in a process
 that has the sanitizers loaded before Python, so that torch's memory has poisoned margins too. A report does not stop the run:
 all are printed at the end. The exit status is 0 only if every test passed and nothing was reported. Needs Linux and a compiler
-with both sanitizers; takes about ten times as long as the same tests without them.
+with the sanitizers. Loads and stores with masks, which the AVX kernels use at the end of a row, are not seen by the compiler;
+tests of the guard pages behind tensors and ``--isa baseline`` see to them.
+
+ThreadSanitizer does not know OpenMP's barriers and would report each of them: with ``--threads`` the kernels are compiled without
+OpenMP, so that what is watched is what callers share.
 """
 
 from __future__ import annotations
@@ -24,11 +30,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Not about the operations on the CPU: builds, GPU code, the stack above them.
 OTHERS = {
-    "cuda_build", "cuda_dct", "cuda_dct_build", "setup", "triton_compile", "triton_interpreter", "readme", "sanitize",
+    "cuda_build", "cuda_dct", "cuda_dct_build", "setup", "triton_compile", "triton_interpreter", "readme", "sanitizers",
     "supply", "docstrings", "checkpoint", "cli", "data", "digits", "faults", "network", "train",
 }  # fmt: skip
 SANITIZERS = "address,undefined,float-cast-overflow"  # a division by zero is no error: IEEE 754 says what it gives
 FLAGS = ["-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZERS}", f"-fsanitize-recover={SANITIZERS}"]
+# What AddressSanitizer finds anyway is left to it, and its checks are calls: it compiles in a third of the time.
+FLAGS += ["-fno-sanitize=null,object-size", "--param", "asan-instrumentation-with-call-threshold=0", "-DWARMOPS_SLOW_CODELETS"]
 OPTIONS = {
     # Python and torch do not free what they hold at the end.
     "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=0:detect_stack_use_after_return=1:strict_string_checks=1:log_path={}",
@@ -84,6 +92,20 @@ def runtimes(cxx: list[str]) -> list[str]:
     return found
 
 
+def program(cxx: list[str], flags: list[str], target: Path) -> Path:
+    """Compiles _sanitized.cpp, for the plainest CPU: of others the compiler watches all but the loads and stores with masks."""
+    common = ["-std=c++17", "-O0", "-ffp-contract=off", "-Wno-psabi", "-g1", f"-I{ROOT / 'csrc'}"]
+    subprocess.run([*cxx, *common, *flags, str(ROOT / "tests" / "_sanitized.cpp"), "-o", str(target)], check=True)
+    return target
+
+
+def threads(cxx: list[str]) -> int:
+    """The calls of _sanitized.cpp from four threads under ThreadSanitizer; the exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = program(cxx, ["-fsanitize=thread", "-pthread"], Path(folder, "threads"))
+        return subprocess.run([target, "together"], env={**os.environ, "TSAN_OPTIONS": "halt_on_error=0"}, check=False).returncode
+
+
 def build(folder: Path) -> Path:
     """Builds the package with the sanitizers; the folder to put on Python's path."""
     flags = {"CXXFLAGS": shlex.join(["-O1", "-D_GLIBCXX_ASSERTIONS", *FLAGS]), "LDFLAGS": f"-fsanitize={SANITIZERS}"}
@@ -116,10 +138,14 @@ def reports(log: Path) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--build", type=Path, help="folder to build in, kept (default: a temporary one)")
+    parser.add_argument("--isa", help="kernels of this instruction set (default: the CPU's best; tests/test_isa.py forces each)")
+    parser.add_argument("--threads", action="store_true", help="ThreadSanitizer instead")
     parser.add_argument("pytest", nargs=argparse.REMAINDER, help="test files and options of pytest (default: every operation's tests)")
     options = parser.parse_args()
-    cxx = compiler()
     try:
+        cxx = compiler()
+        if options.threads:
+            return threads(cxx)
         check(cxx)
         preload = runtimes(cxx)
     except Missing as error:
@@ -136,6 +162,9 @@ def main() -> int:
             return 2
         log = Path(temporary, "report")
         tests = options.pytest or sorted(str(p) for p in ROOT.glob("tests/test_*.py") if p.stem.removeprefix("test_") not in OTHERS)
+        if options.isa:
+            library.joinpath("forced_isa.py").write_text(f"import warmops._C\nwarmops._C.set_isa({options.isa!r})\n")
+            tests = ["-p", "forced_isa", "--deselect", "tests/test_isa.py::test_the_best_path_is_the_default", *tests]
         command = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", *tests]
         status = subprocess.run(command, cwd=ROOT, env=watched(library, preload, log), check=False).returncode
         found = reports(log)
