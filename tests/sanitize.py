@@ -136,12 +136,14 @@ def reports(log: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        epilog="Everything else is given to pytest: files and options, instead of every test.",
+    )
     parser.add_argument("--build", type=Path, help="folder to build in, kept (default: a temporary one)")
     parser.add_argument("--isa", help="kernels of this instruction set (default: the CPU's best; tests/test_isa.py forces each)")
     parser.add_argument("--threads", action="store_true", help="ThreadSanitizer instead")
-    parser.add_argument("pytest", nargs=argparse.REMAINDER, help="test files and options of pytest (default: every operation's tests)")
-    options = parser.parse_args()
+    options, given = parser.parse_known_args()
     try:
         cxx = compiler()
         if options.threads:
@@ -161,7 +163,7 @@ def main() -> int:
             print(f"cannot run: the sanitizers do not see a write beyond the end of memory\n{said.stdout}{said.stderr}", file=sys.stderr)
             return 2
         log = Path(temporary, "report")
-        tests = options.pytest or sorted(str(p) for p in ROOT.glob("tests/test_*.py") if p.stem.removeprefix("test_") not in OTHERS)
+        tests = given or sorted(str(p) for p in ROOT.glob("tests/test_*.py") if p.stem.removeprefix("test_") not in OTHERS)
         if options.isa:
             library.joinpath("forced_isa.py").write_text(f"import warmops._C\nwarmops._C.set_isa({options.isa!r})\n")
             tests = ["-p", "forced_isa", "--deselect", "tests/test_isa.py::test_the_best_path_is_the_default", *tests]
