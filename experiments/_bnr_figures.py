@@ -68,7 +68,8 @@ def quality(results: Results, path: Path) -> Path:
         if results.floor(name).values:
             axes.axhline(scaled(name, results.floor(name)).mean, color="#d95f02", linestyle="--", linewidth=1.2, label="real images")
             axes.legend(fontsize=8)
-        if not MEASURES[name][1] and min(min(spread.values) for spread in spreads) > 0:
+        every = [value for spread in spreads for value in spread.values]
+        if min(every) > 0 and max(every) > 10 * min(every):
             axes.set_yscale("log")
             log_axis(axes.yaxis)
         axes.set_xticks(places, [f"{bnr:g}" for bnr in results.cells])

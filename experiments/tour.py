@@ -7,6 +7,7 @@ python experiments/tour.py --run runs/digits       shows a network that is there
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def caption(level: float, process: warmdiff.BlurNoiseProcess) -> str:
 
 def shown(x: Tensor, beta: float) -> Tensor:
     """A state at one contrast: noise of any level fits into [-1, 1]."""
-    return x / (1 + 4 * beta**2) ** 0.5
+    return x / math.sqrt(1 + 4 * beta**2)
 
 
 def paths(out: Path) -> Path:
@@ -135,7 +136,7 @@ def trained(run: Path) -> Denoiser:
     if not (run / "checkpoints").exists():
         network: Any = {"channels": 16}
         config = TrainConfig.preset(
-            "tiny", out=str(run), images=100_000, device="cpu", tensorboard=False, preview_every=0, save_every=100_000, network=network
+            "tiny", out=str(run), images=64_000, device="cpu", tensorboard=False, preview_every=0, save_every=100_000, network=network
         )
         for _ in tqdm(warmdiff.train(config), total=-(-config.images // config.batch), desc="training on digits", disable=None):
             pass
