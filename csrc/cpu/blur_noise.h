@@ -1,12 +1,9 @@
 // x_t = scale * (A x + beta eps): images go along their rows, down their columns, and out with their noise.
 #pragma once
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "dct_axis.h"
 #include "multipliers.h"
 #include "noise.h"
+#include "parallel.h"
 #include "strip_io.h"
 
 namespace {
@@ -63,6 +60,31 @@ struct Scratch {
           transform(StripDct<T>::kFilterScratch * (height > width ? height : width) * kLanes<T>) {}
 };
 
+// One for each thread. Threads that wait for each other are given theirs before they start: none may fail to arrive.
+template <class T>
+struct Scratches {
+    Scratch<T>** each;
+    int count = 0;
+
+    Scratches(int threads, int64_t height, int64_t width) : each(new Scratch<T>*[size_t(threads)]) {
+        try {
+            for (; count < threads; ++count) each[count] = new Scratch<T>(height, width);
+        } catch (...) {
+            clear();
+            throw;
+        }
+    }
+    ~Scratches() { clear(); }
+    Scratches(const Scratches&) = delete;
+    Scratches& operator=(const Scratches&) = delete;
+
+  private:
+    void clear() {
+        while (count > 0) delete each[--count];
+        delete[] each;
+    }
+};
+
 // P: how x is stored; Q: how noise, out and blurred are stored; T: what is computed in.
 template <class P, class Q, class T>
 class Forward {
@@ -101,25 +123,17 @@ class Forward {
         // Few images: all threads share each one.
         const bool together = threads > 1 && groups < 2 * threads && height * width >= kSerialWork;
         if (!together && threads > groups) threads = int(groups);
-#ifdef _OPENMP
-        if (threads > 1 && together) {
+        if (together) {
             Shared<T> shared(height, width, group);
-#pragma omp parallel num_threads(threads)
-            work(shared, Team{omp_get_thread_num(), omp_get_num_threads(), true}, 0, groups);
+            Scratches<T> scratches(threads, height, width);
+            in_parallel(threads, [&](int rank, int size) { work(shared, *scratches.each[rank], Team{rank, size, true}, 0, groups); });
             return;
         }
-        if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-            {
-                Shared<T> shared(height, width, group);
-                const int64_t rank = omp_get_thread_num(), size = omp_get_num_threads();
-                work(shared, Team{0, 1, false}, groups * rank / size, groups * (rank + 1) / size);
-            }
-            return;
-        }
-#endif
-        Shared<T> shared(height, width, group);
-        work(shared, Team{0, 1, false}, 0, groups);
+        in_parallel(threads, [&](int64_t rank, int64_t size) {
+            Shared<T> shared(height, width, group);
+            Scratch<T> scratch(height, width);
+            work(shared, scratch, Team{0, 1, false}, groups * rank / size, groups * (rank + 1) / size);
+        });
     }
 
     // Images [first, first + count) of one sample.
@@ -131,8 +145,7 @@ class Forward {
         return {index / groups_of_sample, first, channels - first < group ? channels - first : group};
     }
 
-    void work(Shared<T>& shared, Team team, int64_t first, int64_t last) const {
-        Scratch<T> scratch(height, width);
+    void work(Shared<T>& shared, Scratch<T>& scratch, Team team, int64_t first, int64_t last) const {
         for (int64_t index = first; index < last; ++index) {
             const Group g = group_at(index);
             if (g.count <= 0) continue;

@@ -2,6 +2,8 @@
 #pragma once
 #include <stdlib.h>
 
+#include <new>
+
 #include "simd.h"
 
 namespace {
@@ -15,7 +17,7 @@ struct Buffer {
     explicit Buffer(int64_t count) {
         const size_t bytes = size_t(round_up(count * int64_t(sizeof(T)) + 2 * kBytes, 64));
         void* p = nullptr;
-        if (posix_memalign(&p, 64, bytes) != 0) abort();
+        if (posix_memalign(&p, 64, bytes) != 0) throw std::bad_alloc();
         memset(p, 0, bytes);
         data = static_cast<T*>(p);
     }

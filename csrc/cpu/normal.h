@@ -1,10 +1,7 @@
 // The noise on its own.
 #pragma once
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "noise.h"
+#include "parallel.h"
 #include "pixels.h"
 
 namespace {
@@ -26,17 +23,9 @@ void fill_normal(const NormalArgs& a) {
     for (int d = 1; d < rows_end; ++d) rows *= a.sizes[d];
     const int64_t per_row = (width + kNormalChunk - 1) / kNormalChunk, chunks = a.sizes[0] * rows * per_row;
     const int threads = a.sizes[0] * rows * width < (1 << 14) ? 1 : a.threads;
-#ifdef _OPENMP
-#pragma omp parallel num_threads(threads) if (threads > 1)
-#endif
-    {
+    in_parallel(int(threads < chunks ? threads : chunks), [&](int64_t rank, int64_t size) {
         Buffer<T> buffer(kNormalChunk + kNoiseBlock + 8);
-        int64_t first = 0, last = chunks;
-#ifdef _OPENMP
-        first = chunks * omp_get_thread_num() / omp_get_num_threads();
-        last = chunks * (omp_get_thread_num() + 1) / omp_get_num_threads();
-#endif
-        for (int64_t chunk = first; chunk < last; ++chunk) {
+        for (int64_t chunk = chunks * rank / size; chunk < chunks * (rank + 1) / size; ++chunk) {
             const int64_t row = chunk / per_row, sample = row / rows, begin = chunk % per_row * kNormalChunk;
             const int64_t count = width - begin < kNormalChunk ? width - begin : kNormalChunk;
             const Noise<T> noise(a.seed.at(sample));
@@ -51,7 +40,7 @@ void fill_normal(const NormalArgs& a) {
                 }
             }
         }
-    }
+    });
 }
 
 void normal(const NormalArgs& a) {
