@@ -12,6 +12,7 @@ import pytest
 import torch
 from _cuda_on_host import A100, H200, SMALL, Axis, Host, compile_host
 from _oracles import PI, numpy_of, rel_l2
+from _sparse_memory import FAR, far_strides, sparse
 from torch import Tensor
 
 from warmops import _dct_fft
@@ -300,3 +301,18 @@ def test_fft_formulation_of_a_million(n: int, rng: torch.Generator) -> None:
             angle = (top % (2 * half_turn)).double() * (math.pi / half_turn)
             want = (x * (angle.cos() if kind < 4 else angle.sin())).sum()
             assert abs(float(got[k] - want)) <= 1e-11 * math.sqrt(n), (kind, k)
+
+
+@pytest.mark.parametrize("dim", range(3), ids=("batch", "first axis", "second axis"))
+def test_elements_billions_apart(dim: int, host: Host, rng: torch.Generator) -> None:
+    """Offsets beyond 31 and 32 bits, in memory that exists where it is touched."""
+    for shape, stride in itertools.product(((3, 16, 8), (2, 3, 31), (2, 5, 3)), FAR):
+        if shape[dim] > 16:
+            continue
+        x = torch.rand(shape, generator=rng)
+        for axes in ([(2, 1, 0.7, 1.0, 1.0)], [(1, 2, 0.7, 0.5, 1.0), (2, 1, 0.3, 1.0, 1.0)]):
+            want = torch.full(shape, torch.nan)
+            host.launch(x, want, axes)
+            got = sparse(torch.full(shape, torch.nan), far_strides(shape, dim, stride))
+            host.launch(sparse(x, far_strides(shape, dim, stride)), got, axes)
+            assert want.isfinite().all() and (got - want).abs().max() <= 4e-7 * want.abs().max(), (shape, stride, axes)

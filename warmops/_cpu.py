@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from warmops import _C, _dct_fft
+from warmops._dct_plan import Axis as _Axis
+from warmops._fork import alone_after_fork
 
 _CODES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
 _ABSENT = (0, 0, ())
@@ -52,11 +54,16 @@ def _by_fft(kind: int, n: int) -> bool:
     return odd > 2048 or points > 16384
 
 
-def dct(x: Tensor, out: Tensor, axes: tuple[tuple[int, int, float, float, float], ...]) -> None:
+def dct(x: Tensor, out: Tensor, axes: tuple[_Axis, ...]) -> None:
     long = [axis for axis in axes if _by_fft(axis[1], out.shape[axis[0]])]
-    if not long:
+    if long:
+        _dct_through_fft(x, out, axes, long)
+    else:
         _C.dct(_view(x), x.shape, _view(out), out.shape, axes, torch.get_num_threads())
-        return
+
+
+@alone_after_fork
+def _dct_through_fft(x: Tensor, out: Tensor, axes: tuple[_Axis, ...], long: list[_Axis]) -> None:
     y = x.to(torch.float64)
     for axis in long:
         y = _dct_fft.transform(y, axis[0], out.shape[axis[0]], *axis[1:])

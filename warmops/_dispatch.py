@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from warmops._fork import alone_after_fork
+
 BACKENDS = ("reference", "cpu", "triton", "cuda")
 _MODULES = {"reference": "warmops.reference", "cpu": "warmops._cpu", "triton": "warmops.triton", "cuda": "warmops._cuda"}
 
@@ -171,7 +173,7 @@ def _load(backend: str, device: torch.device, op: str) -> Any:
     if reason is None:
         launcher = getattr(importlib.import_module(_MODULES[backend]), op, None)
         if launcher is not None:
-            return launcher
+            return alone_after_fork(launcher) if backend == "reference" else launcher
         reason = f"it has no {op} kernel"
     raise RuntimeError(f"backend={backend!r} cannot run here: {reason}")
 

@@ -1,0 +1,66 @@
+"""The short forms of tests/fuzz.py, each in a process of its own: a crash is a failure with the name of its case."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.cpu_only
+FUZZ = Path(__file__).with_name("fuzz.py")
+ROOT = FUZZ.parent.parent
+
+
+CASE = (
+    '{"op": "blur", "shape": [1, 1, 3], "dtype": "float32", "x": {"layout": "contiguous", "values": "normal", "seed": 1, "edge": "end"},'
+    ' "out": null, "recorded": false, "blur": {"form": "float", "values": [1.0]}}'
+)
+
+
+def fuzz(*arguments: str, first: str = "") -> subprocess.CompletedProcess[str]:
+    """``first``: a folder whose modules come before all others."""
+    path = os.pathsep.join(filter(None, [first, str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run([sys.executable, str(FUZZ), *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def cases_of(done: subprocess.CompletedProcess[str]) -> int:
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = re.search(r"^(\d+) cases, none failing", done.stdout, re.MULTILINE)
+    assert count, done.stdout
+    return int(count[1])
+
+
+def fresh(rng: torch.Generator) -> str:
+    return str(int(torch.randint(2**31, (), generator=rng)))
+
+
+def test_corpus_edges_and_random_cases(rng: torch.Generator) -> None:
+    """Committed cases, every operation and layout between forbidden pages, and fresh random ones, each on every path of this CPU."""
+    assert cases_of(fuzz("--corpus", "--edges", "--cases", "200", "--seed", fresh(rng))) >= 1600
+
+
+@pytest.mark.slow
+def test_twenty_thousand_random_cases(rng: torch.Generator) -> None:
+    assert cases_of(fuzz("--cases", "20000", "--seed", fresh(rng))) >= 20_000
+
+
+@pytest.mark.parametrize(
+    ("faulty", "told"),
+    [
+        ("ctypes.string_at(x.data_ptr() + x.numel() * x.element_size(), 1)", "killed by signal 11"),  # one byte beyond the last
+        ("right(x, *a, **k).mul_(1.00001)", "allowed errors"),
+    ],
+    ids=["reads beyond", "is wrong"],
+)
+def test_what_it_finds_can_be_repeated(faulty: str, told: str, tmp_path: Path) -> None:
+    """A blur that reads beyond its input, and one that is wrong by a hundred thousandth."""
+    program = f"import ctypes, warmops\n    right = warmops.blur\n    warmops.blur = lambda x, *a, **k: {faulty}\n"
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nif '--child' in sys.orig_argv:\n    {program}")
+    done = fuzz("--repeat", CASE, first=str(tmp_path))
+    assert done.returncode == 1 and told in done.stderr and f"--repeat '{CASE}'" in done.stderr, done.stderr
