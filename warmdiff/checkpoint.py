@@ -57,6 +57,11 @@ def write_durably(path: Path, write: Callable[[Path], object], sync: bool = True
             temporary.unlink()
 
 
+def write_content(path: Path, content: str | bytes | memoryview) -> None:
+    """`write_durably` of a text or of bytes."""
+    write_durably(path, lambda temporary: temporary.write_bytes(content.encode() if isinstance(content, str) else content))
+
+
 def check_writable(folder: Path) -> None:
     """Makes a folder if need be, and tries to write to it: before hours of work, not after them.
 

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmdiff.checkpoint import check_writable, write_durably
+from warmdiff.checkpoint import check_writable, write_content
 from warmdiff.config import PRESETS, TrainConfig, load_config
 from warmdiff.data import images_of
 from warmdiff.denoiser import load, pick_device, sample_images
 from warmdiff.images import grid, to_uint8, write_png
 from warmdiff.metrics import EXTRACTORS, consistency, evaluate, extractor
-from warmdiff.options import changed, settings
+from warmdiff.options import changed, check, settings
 from warmdiff.sampling import SAMPLERS, SamplingError
 from warmdiff.spectral_argument import SpectralArgument
 from warmdiff.spectrum import DataSpectrum
@@ -197,8 +197,7 @@ def samples_of(arguments: argparse.Namespace, n: int) -> tuple[Any, Any, Any]:
 
     if n < 1 or (arguments.batch is not None and arguments.batch < 1):
         raise ValueError(f"--n and --batch must be >= 1, got {n} and {arguments.batch}")
-    if not -(2**63) <= arguments.seed <= 2**63 - n:
-        raise ValueError(f"--seed must be within 64 bits, for all of {n} images, got {arguments.seed}")
+    check(-(2**63) <= arguments.seed <= 2**63 - n, "--seed", arguments.seed, f"within 64 bits, for all of {n} images")
     denoiser = load(arguments.run, pick_device(arguments.device), arguments.weights)
     if arguments.bnr is not None:
         denoiser = denoiser.at_bnr(arguments.bnr)
@@ -212,8 +211,7 @@ def sample_command(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     if out.suffix not in ("", ".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, or be a folder, got {arguments.out!r}")
-    if arguments.columns is not None and arguments.columns < 1:
-        raise ValueError(f"--columns must be >= 1, got {arguments.columns}")
+    check(arguments.columns is None or arguments.columns >= 1, "--columns", arguments.columns, ">= 1")
     check_writable(out.parent if out.suffix else out)
     _, images, labels = samples_of(arguments, arguments.n)
     if out.suffix == ".png":
@@ -223,7 +221,7 @@ def sample_command(arguments: argparse.Namespace) -> None:
         arrays |= {} if labels is None else {"labels": labels.numpy()}
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
-        write_durably(out, lambda temporary: temporary.write_bytes(content.getbuffer()))
+        write_content(out, content.getbuffer())
     else:
         for i, image in enumerate(images):
             write_png(out / f"{arguments.seed + i:06d}.png", image, sync=False)
@@ -240,8 +238,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     report = evaluate(images, data, features) | {"consistency": consistency(denoiser, data)}
     print(report_text(report))
     if arguments.out:
-        text = json.dumps(report, indent=2) + "\n"
-        write_durably(Path(arguments.out), lambda temporary: temporary.write_text(text))
+        write_content(Path(arguments.out), json.dumps(report, indent=2) + "\n")
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -267,7 +264,7 @@ def spectrum_command(arguments: argparse.Namespace) -> None:
     print(f"blur-to-noise ratio that removes nothing before noise hides it: at most {argument.bnr:.2f} ({spread})")
 
     def write_json(path: str) -> None:
-        Path(path).write_text(json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
+        write_content(Path(path), json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
 
     outputs = {"save": (spectrum.save, "variance of each mode"), "json": (write_json, "numbers"), "plot": (argument.plot, "plot")}
     for name, (write, what) in outputs.items():

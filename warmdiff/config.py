@@ -97,8 +97,7 @@ class TrainConfig:
         Raises:
             ValueError: unknown preset, field or value.
         """
-        if name not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+        check(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
         return changed(PRESETS[name], changes)
 
 

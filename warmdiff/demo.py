@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from warmdiff.checkpoint import write_durably
+from warmdiff.checkpoint import write_content
 from warmdiff.cli import run_training
 from warmdiff.config import TrainConfig
 from warmdiff.data import digits
@@ -45,7 +46,7 @@ def demo(out: Path, minutes: float, seed: int) -> None:
         f"Frechet distance of pixels, {count} samples against {count} real digits: {ours:.4f}; {count} other real digits against the same: "
         f"{floor:.4f} (the floor); the samples are {ours / floor:.1f} times as far."
     )
-    write_durably(out / "report.txt", lambda temporary: temporary.write_text(line + "\n"))
+    write_content(out / "report.txt", line + "\n")
     print(line)
     print(f"Look at {out}/samples.png, {out}/path.png and {out}/loss.png")
 
@@ -70,4 +71,6 @@ def plot_loss(log: Path, path: Path) -> None:
         axes.plot([line["images"] / 1000 for line in lines], [line.get(name) for line in lines], label=label)
     axes.set(xlabel="images seen (thousands)", ylabel="weighted squared error", yscale="log", title="Loss of both heads")
     axes.legend()
-    write_durably(path, lambda temporary: figure.savefig(temporary, format="png"))
+    content = io.BytesIO()
+    figure.savefig(content)
+    write_content(path, content.getbuffer())

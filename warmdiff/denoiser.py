@@ -19,6 +19,7 @@ from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
 from warmdiff.graphs import capturing
 from warmdiff.network import NetworkConfig, WarmNet
+from warmdiff.options import check
 from warmdiff.preconditioning import Preconditioning, Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess
 from warmdiff.sampling import generate
@@ -99,8 +100,8 @@ class Denoiser(nn.Module):
             ValueError: it was not, or bnr is outside of that range.
         """
         low, high = self.config.bnr, self.config.bnr_max
-        if high is None or not low <= bnr <= high:
-            raise ValueError(f"bnr must be {low if high is None else f'in [{low}, {high}]'}, what the network was trained for, got {bnr}")
+        wanted = f"{low if high is None else f'in [{low}, {high}]'}, what the network was trained for"
+        check(high is not None and low <= bnr <= high, "bnr", bnr, wanted)
         other = copy.copy(self)
         other.set_bnr(bnr)
         return other
@@ -176,8 +177,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "e
         >>> warmdiff.generate(denoiser, (2, *denoiser.shape), process=denoiser.process, steps=2).shape
         torch.Size([2, 1, 8, 8])
     """
-    if weights not in ("ema", "net"):
-        raise ValueError(f"weights must be 'ema' or 'net', got {weights!r}")
+    check(weights in ("ema", "net"), "weights", weights, "'ema' or 'net'")
     path = Path(path)
     found = checkpoint.newest(path / "checkpoints") if path.is_dir() else (path, *checkpoint.load(path))
     if found is None:
@@ -234,10 +234,9 @@ def sample_images(
         ValueError: labels, batch or options are wrong. torch.OutOfMemoryError: there is not enough memory for one image.
     """
     device = next(denoiser.net.parameters()).device
-    if labels is not None and len(labels) != n:
-        raise ValueError(f"labels must be one for each of {n} images, got {len(labels)}")
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch must be >= 1, got {batch}")
+    given = n if labels is None else len(labels)
+    check(given == n, "labels", given, f"one for each of {n} images")
+    check(batch is None or batch >= 1, "batch", batch, ">= 1")
     size, start, short, parts = batch or max(1, 2**18 // math.prod(denoiser.shape[1:])), 0, 0, [torch.empty(0, *denoiser.shape)]
     while start < n:
         count = min(size, n - start)

@@ -14,7 +14,7 @@ from torch import Tensor
 import warmops
 from warmdiff.data import ImageSet
 from warmdiff.denoiser import Denoiser
-from warmdiff.options import imported
+from warmdiff.options import check, imported
 
 CHUNK = 64
 
@@ -74,8 +74,7 @@ def extractor(name: str, device: str = "cpu") -> Extractor:
     if name in EXTRACTORS:
         return EXTRACTORS[name](device)
     module, colon, function = name.partition(":")
-    if not colon:
-        raise ValueError(f"features must be one of {', '.join(EXTRACTORS)}, or package.module:function, got {name!r}")
+    check(bool(colon), "features", name, f"one of {', '.join(EXTRACTORS)}, or package.module:function")
     net = getattr(importlib.import_module(module), function, object)()
     if not isinstance(net, torch.nn.Module):
         raise ValueError(f"features {name!r} must name a function that makes a torch module, got {type(net).__name__}")
@@ -100,9 +99,9 @@ def evaluate(images: Tensor, data: ImageSet, features: Extractor, seed: int = 0)
     Raises:
         ValueError: too many or too few samples, or of another shape than the data.
     """
-    n = len(images)
-    if not 2 <= n <= len(data) // 2 or tuple(images.shape[1:]) != data.shape:
-        raise ValueError(f"images must be 2 to {len(data) // 2} (half the data) of {list(data.shape)}, got {list(images.shape)}")
+    n, most = len(images), len(data) // 2
+    fit = 2 <= n <= most and tuple(images.shape[1:]) == data.shape
+    check(fit, "images", list(images.shape), f"2 to {most} (half the data) of {list(data.shape)}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
     reference = features_of(data.chunks(CHUNK, order[:n]), features)
     other = features_of(data.chunks(CHUNK, order[n : 2 * n]), features)

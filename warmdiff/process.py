@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import warmops
+from warmdiff.options import check
 
 AlphaOfBeta = Callable[[Tensor], Tensor]
 Level = TypeVar("Level", float, Tensor)
@@ -71,12 +72,11 @@ class BlurNoiseProcess:
             _number("bnr", self.bnr, zero=True)
         if self.constant_noise is not None:
             _number("constant_noise", self.constant_noise)
-        if not _number("sigma_min", self.sigma_min) < _number("sigma_max", self.sigma_max):
-            raise ValueError(f"sigma_min must be < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+        rising = _number("sigma_min", self.sigma_min) < _number("sigma_max", self.sigma_max)
+        check(rising, "sigma_min", self.sigma_min, f"< sigma_max = {self.sigma_max}")
         if self.rho != math.inf:
             _number("rho", self.rho)
-        if not _number("floor", self.floor, zero=True) < 1.0:
-            raise ValueError(f"floor must be in [0, 1), got {self.floor}")
+        check(_number("floor", self.floor, zero=True) < 1.0, "floor", self.floor, "in [0, 1)")
         if self.blur is not None:
             self._check_blur()
 
@@ -202,8 +202,7 @@ class BlurNoiseProcess:
         """
         if isinstance(steps, bool) or not isinstance(steps, int):
             raise TypeError(f"steps must be an int, got {type(steps).__name__}")
-        if steps < 2:
-            raise ValueError(f"steps must be >= 2, got {steps}")
+        check(steps >= 2, "steps", steps, ">= 2")
         along = torch.linspace(0.0, 1.0, steps, dtype=torch.float64, device="cpu")
         if self.rho == math.inf:
             levels = self.sigma_max * (self.sigma_min / self.sigma_max) ** along

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmdiff.checkpoint import check_writable, write_durably
+from warmdiff.checkpoint import check_writable, write_content
 from warmdiff.config import TrainConfig
 from warmdiff.denoiser import sample_images
 from warmdiff.images import grid, to_uint8, write_png
@@ -62,10 +62,9 @@ class RunLog:
 
     def __init__(self, run: Path, config: TrainConfig, step: int, images: int) -> None:
         self.run, self.path = run, run / "log.jsonl"
-        text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-        write_durably(run / "config.json", lambda path: path.write_text(text))
+        write_content(run / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
         lines = [line for line in self.path.read_text().splitlines() if step_of(line) <= step] if self.path.exists() else []
-        write_durably(self.path, lambda new: new.write_text("".join(line + "\n" for line in lines)))
+        write_content(self.path, "".join(line + "\n" for line in lines))
         self.board: Any = None
         if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter

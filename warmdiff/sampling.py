@@ -14,6 +14,7 @@ from torch import Tensor
 
 import warmops
 from warmdiff.graphs import Graph, capturing, reached
+from warmdiff.options import check
 from warmdiff.preconditioning import Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess
 from warmops._checks import check_seed
@@ -212,11 +213,11 @@ class Options(TypedDict, total=False):
 def _check_shape(shape: Sequence[int], x_init: Tensor | None) -> tuple[int, ...]:
     """``[N, ..., H, W]``, and x_init of that shape."""
     given = tuple(shape) if isinstance(shape, Sequence) else ()
-    if len(given) < 3 or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in given):
-        raise ValueError(f"shape must be [N, ..., H, W], ints >= 0, got {shape!r}")
+    sizes = all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in given)
+    check(len(given) >= 3 and sizes, "shape", shape, "[N, ..., H, W], ints >= 0")
     if x_init is not None:
-        if not isinstance(x_init, Tensor) or tuple(x_init.shape) != given:
-            raise ValueError(f"x_init must be a tensor of shape {given}, got {tuple(getattr(x_init, 'shape', ()))}")
+        shape = tuple(getattr(x_init, "shape", ()))
+        check(isinstance(x_init, Tensor) and shape == given, "x_init", shape, f"a tensor of shape {given}")
         if not x_init.is_floating_point():
             raise TypeError(f"x_init must be a floating-point tensor, got {x_init.dtype}")
     return given
@@ -229,8 +230,8 @@ def _check_schedule(betas: Tensor | Sequence[float], process: BlurNoiseProcess) 
         raise TypeError(f"betas must be levels, a tensor or floats, got {betas!r}") from error
     if levels.ndim != 1 or len(levels) < 2:
         raise ValueError(f"betas must hold at least 2 levels in one dimension, got shape {tuple(levels.shape)}")
-    if not (levels.isfinite().all() and (levels >= 0).all() and (levels.diff() < 0).all()):
-        raise ValueError(f"betas must be finite, >= 0 and strictly decreasing, got {levels.tolist()}")
+    good = bool(levels.isfinite().all() and (levels >= 0).all() and (levels.diff() < 0).all())
+    check(good, "betas", levels.tolist(), "finite, >= 0 and strictly decreasing")
     alphas = process.alpha(levels)
     if (alphas.diff() > 0).any():
         raise ValueError(f"betas must not make alpha increase along the way, got alpha {alphas.tolist()}")
@@ -305,14 +306,12 @@ def sample(
         raise TypeError(f"process must be a warmdiff.BlurNoiseProcess, got {type(process).__name__}")
     if not callable(denoiser):
         raise TypeError(f"denoiser must be callable, got {type(denoiser).__name__}")
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler must be one of {', '.join(map(repr, SAMPLERS))}, got {sampler!r}")
+    check(sampler in SAMPLERS, "sampler", sampler, f"one of {', '.join(map(repr, SAMPLERS))}")
     if sampler == "cold" and process.constant_noise is None:
         raise ValueError("sampler must not be 'cold' for a process whose noise varies: 'ddim' is the same algorithm for those")
     if dtype is None:
         dtype = torch.float64 if isinstance(x_init, Tensor) and x_init.dtype == torch.float64 else torch.float32
-    elif dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    check(dtype in (torch.float32, torch.float64), "dtype", dtype, "torch.float32 or torch.float64")
     shape = _check_shape(shape, x_init)
     churn = churn if isinstance(churn, Churn) else Churn(churn)
     levels = process.betas(steps).tolist() if betas is None else _check_schedule(betas, process)
@@ -394,12 +393,10 @@ def generate(
         >>> warmdiff.generate(denoiser, (5, 3, 8, 8), batch=2, sampler="ddim", steps=4).shape
         torch.Size([5, 3, 8, 8])
     """
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
-        raise ValueError(f"batch must be an int >= 1, got {batch!r}")
+    check(batch is None or (isinstance(batch, int) and not isinstance(batch, bool) and batch >= 1), "batch", batch, "an int >= 1")
     shape = _check_shape(shape, x_init)  # whole, before it is taken apart
     device, seeds = _device(device, x_init, seed), _seeds(seed, shape[0])
-    if cuda_graph and device.type != "cuda":
-        raise ValueError(f"cuda_graph must be False on {device}: a CUDA graph needs an NVIDIA GPU")
+    check(not cuda_graph or device.type == "cuda", "cuda_graph", cuda_graph, f"False on {device} (a CUDA graph needs an NVIDIA GPU)")
     parts = []
     for first in range(0, max(1, shape[0]), batch or max(1, shape[0])):
         part = slice(first, min(first + batch, shape[0]) if batch else shape[0])

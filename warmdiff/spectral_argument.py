@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from warmdiff.checkpoint import write_content
 from warmdiff.spectrum import DataSpectrum
 
 KEPT = 0.5  # share of a frequency's power at which blur counts as having removed it
@@ -158,4 +161,6 @@ class SpectralArgument:
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
             axes.grid(alpha=0.3)
-        left.figure.savefig(path, dpi=110)
+        content = io.BytesIO()
+        left.figure.savefig(content, dpi=110, format=Path(path).suffix[1:] or "png")
+        write_content(Path(path), content.getbuffer())

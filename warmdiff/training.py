@@ -24,6 +24,7 @@ from warmdiff.data import ImageSet, batches, images_of
 from warmdiff.denoiser import Denoiser, described, new_network, pick_device
 from warmdiff.graphs import Graph
 from warmdiff.loss import StepInputs, TwoHeadLoss
+from warmdiff.options import check
 from warmdiff.runlog import RunLog, lock
 from warmdiff.spectrum import DataSpectrum
 
@@ -298,8 +299,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
     world, threads = World(config.device), torch.get_num_threads()
     torch.set_num_threads(config.threads or threads)
     try:
-        if config.batch % world.size:
-            raise ValueError(f"batch must be a multiple of the {world.size} processes, got {config.batch}")
+        check(config.batch % world.size == 0, "batch", config.batch, f"a multiple of the {world.size} processes")
         yield from _train(config, world, stop or (lambda: False), progress)
     finally:
         torch.set_num_threads(threads)
