@@ -167,7 +167,7 @@ class Data:
 
     def save(self, path: Path) -> None:
         """The training part as the npz file that cells train on."""
-        labels = {} if self.train_labels is None else {"labels": self.train_labels.numpy()}
+        labels: dict[str, Any] = {} if self.train_labels is None else {"labels": self.train_labels.numpy()}
         planes = self.train.permute(0, 2, 3, 1).numpy()
 
         def write(temporary: Path) -> None:
@@ -295,4 +295,4 @@ def compare(data: Data, denoiser: Denoiser, first: int, states: dict[int, Tensor
 
 def settings_of(sweep: Sweep) -> dict[str, Any]:
     """A sweep as JSON has it."""
-    return json.loads(json.dumps(dataclasses.asdict(sweep)))
+    return dict(json.loads(json.dumps(dataclasses.asdict(sweep))))

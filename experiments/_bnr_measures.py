@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +33,8 @@ class Judge:
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, hidden: int, iterations: int) -> Judge:
         """Fitted to uint8 images ``[N, C, H, W]`` and classes ``[N]``; the same numbers give the same classifier."""
-        import warnings
-
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.neural_network import MLPClassifier
+        from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
+        from sklearn.neural_network import MLPClassifier  # type: ignore[import-untyped]
 
         model = MLPClassifier((hidden,), max_iter=iterations, random_state=0)
         with warnings.catch_warnings():

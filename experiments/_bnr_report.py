@@ -39,7 +39,7 @@ class Spread:
 
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the mean by Student's t, for normally distributed values."""
-        from scipy.stats import t
+        from scipy.stats import t  # type: ignore[import-untyped]
 
         half = float(t.ppf(0.975, len(self.values) - 1)) * self.error if len(self.values) > 1 else math.inf
         return self.mean - half, self.mean + half
@@ -108,6 +108,15 @@ class Results:
         pairs = [(value(self.cells[bnr][seed]), value(self.cells[base][seed])) for seed in common]
         return Spread(tuple(a - b for a, b in pairs if a is not None and b is not None))
 
+    def slope(self, value: Value, highest: float = 1.0) -> Spread:
+        """By how much a number rises per unit of BNR from 0 to ``highest``, by least squares for each seed that has all these ratios."""
+        bnrs = [bnr for bnr in self.cells if bnr <= highest]
+        common = [seed for seed in self.cells[bnrs[0]] if all(seed in self.cells[bnr] for bnr in bnrs)]
+        x = [bnr - math.fsum(bnrs) / len(bnrs) for bnr in bnrs]
+        norm = math.fsum(v * v for v in x)
+        found = [[value(self.cells[bnr][seed]) for bnr in bnrs] for seed in common] if norm > 0 else []
+        return Spread(tuple(math.fsum(a * b for a, b in zip(x, row, strict=True) if b is not None) / norm for row in found))
+
 
 # ---- tables ----
 
@@ -129,21 +138,24 @@ def quality(results: Results) -> str:
     return table(["BNR", *(MEASURES[name][0] for name in names)], [*rows, floors])
 
 
+def with_interval(spread: Spread) -> str:
+    """``mean (low to high)``, signed, in bold where the 95 % interval leaves out zero."""
+    if len(spread.values) < 2:
+        return "?"
+    low, high = spread.interval()
+    places = min(max(1 - math.floor(math.log10(spread.error)), 0), 6) if spread.error > 0 else 3
+    text = f"{spread.mean:+.{places}f} ({low:+.{places}f} to {high:+.{places}f})"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
 def differences(results: Results) -> str:
-    """Each measure less that at BNR 0, with the 95 % interval; in bold where that leaves out zero."""
-
-    def cell(bnr: float, name: str) -> str:
-        spread = scaled(name, results.difference(bnr, results.value(name)))
-        if len(spread.values) < 2:
-            return "?"
-        low, high = spread.interval()
-        places = min(max(1 - math.floor(math.log10(spread.error)), 0), 6) if spread.error > 0 else 3
-        text = f"{spread.mean:+.{places}f} ({low:+.{places}f} to {high:+.{places}f})"
-        return f"**{text}**" if low > 0 or high < 0 else text
-
-    names = [name for name in results.measures if name in ("FD-pixels", "FD-classifier", "KID-classifier", "accuracy", "class distance")]
-    rows = [[f"{bnr:g}", *(cell(bnr, name) for name in names)] for bnr in results.cells if bnr != 0]
-    return table(["BNR, less BNR 0", *(MEASURES[name][0] for name in names)], rows)
+    """Each measure less that at BNR 0; in the last line its slope by least squares over the ratios from 0 to 1, a number for each seed."""
+    names = [name for name in results.measures if name in ("FD-pixels", "FD-classifier", "accuracy", "recall", "class distance")]
+    rows = [
+        [f"{bnr:g}", *(with_interval(results.difference(bnr, results.value(name))) for name in names)] for bnr in results.cells if bnr != 0
+    ]
+    slopes = [with_interval(results.slope(results.value(name))) for name in names]
+    return table(["BNR, less BNR 0", *(MEASURES[name][0] for name in names)], [*rows, ["slope, 0 to 1", *slopes]])
 
 
 def steps(results: Results) -> str:
@@ -231,9 +243,9 @@ def filled(text: str, tables: dict[str, str]) -> str:
     if not names:
         raise ValueError(f"--report must name a page with marks such as <!-- {next(iter(tables))} -->, got none in it")
     for name in names:
-        text, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", lambda m, name=name: m[1] + tables[name] + m[2], text, flags=re.DOTALL
-        )
+        pattern = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL)
+        parts = pattern.split(text)
+        text, count = tables[name].join(parts), len(parts) - 1
         if count != 1:
             raise ValueError(f"--report: the mark <!-- {name} --> must be there once and have an end, got {count} such pairs")
     return text
