@@ -309,19 +309,18 @@ _GRID_LINES = ([3, 13, 7], [17, 5], [2, 33, 31], [41], [3, 1, 19], [2, 9, 16])
 
 
 def edge_cases() -> list[Case]:
-    """Each at both edges of memory; the outputs have the inputs' layout, and end where they end."""
+    """At the end and at the beginning of memory in turn; the outputs have the inputs' layout, and end where they end."""
     found: list[Case] = []
     for op in OPS:
         more = "uint8" if op in ("blur", "blur_noise") else "complex64" if op in TRANSFORMS else "float32"
-        for dtype in (*FLOATS, more):
+        for turn, dtype in enumerate((*FLOATS, more)):
             for i, layout in enumerate((*LAYOUTS, "expanded", "overlapping")):
-                for edge in EDGES:
-                    found.append(_edge_case(op, dtype, layout, edge, i, len(found)))
+                found.append(_edge_case(op, dtype, layout, EDGES[(turn + i) % 2], i, len(found)))
     return found
 
 
 def _edge_case(op: str, dtype: str, layout: str, edge: str, i: int, count: int) -> Case:
-    turn = count // 2
+    turn = count + count // 10  # another start for each dtype
     shape = (_GRID_LINES if op in TRANSFORMS else _GRID_IMAGES)[turn % 6]
     if op in TRANSFORMS and len(shape) == 1:
         shape = [3, *shape]

@@ -322,7 +322,7 @@ def step(case: Case) -> Call:
     filtered = bool(np.any(a != 0) or np.any(a_next != 0)) if method == "ddim" else bool(np.any(here_a != 0))
     images = np.logical_or.reduce([bad, *bad_heads])
     images = over(images, axes) if filtered else images
-    spoiled = images | (bad_slope & np.ones(state.shape, dtype=bool))  # a slope is only added
+    spoiled = images | (bad_slope & np.ones(state.shape, dtype=bool))  # a slope is only added: pixel by pixel
     tops = sum(np.abs(v).max(axis=axes, keepdims=True, initial=0) for v in (state, *inputs, given + 0 * state))
     floor = 16.0 * h * w + tops
     reach = 16 * h * w * size0 + 4 * tops  # float64 heads of a float32 state are float32 numbers first
@@ -338,7 +338,7 @@ def step(case: Case) -> Call:
         assert got.dtype == dtype
         judge(what, got, want, terms, reach + 16 * h * w * (judge.norm(want) + terms), floor, spoiled)
         if got_slope is not None:
-            judge(what + ", slope", got_slope, want_slope, terms_slope, reach + 16 * h * w * terms_slope, floor * (1 + pull), images)
+            judge(what + ", slope", got_slope, want_slope, terms_slope, reach + 16 * h * w * terms_slope, floor * (1 + pull), spoiled)
         if filtered:
             assert not np.isfinite(numpy_of(got)[np.broadcast_to(spoiled, want.shape)]).any(), f"{what}: a NaN or infinity is lost"
         untouched(what, place, *places, slope_place, *(outs or ()))

@@ -42,7 +42,7 @@ def fresh(rng: torch.Generator) -> str:
 
 def test_corpus_edges_and_random_cases(rng: torch.Generator) -> None:
     """Committed cases, every operation and layout between forbidden pages, and fresh random ones, each on every path of this CPU."""
-    assert cases_of(fuzz("--corpus", "--edges", "--cases", "200", "--seed", fresh(rng))) >= 1600
+    assert cases_of(fuzz("--corpus", "--edges", "--cases", "150", "--seed", fresh(rng))) >= 1000
 
 
 @pytest.mark.slow
@@ -50,17 +50,10 @@ def test_twenty_thousand_random_cases(rng: torch.Generator) -> None:
     assert cases_of(fuzz("--cases", "20000", "--seed", fresh(rng))) >= 20_000
 
 
-@pytest.mark.parametrize(
-    ("faulty", "told"),
-    [
-        ("ctypes.string_at(x.data_ptr() + x.numel() * x.element_size(), 1)", "killed by signal 11"),  # one byte beyond the last
-        ("right(x, *a, **k).mul_(1.00001)", "allowed errors"),
-    ],
-    ids=["reads beyond", "is wrong"],
-)
-def test_what_it_finds_can_be_repeated(faulty: str, told: str, tmp_path: Path) -> None:
-    """A blur that reads beyond its input, and one that is wrong by a hundred thousandth."""
-    program = f"import ctypes, warmops\n    right = warmops.blur\n    warmops.blur = lambda x, *a, **k: {faulty}\n"
+def test_a_crash_can_be_repeated(tmp_path: Path) -> None:
+    """A blur that reads one byte beyond its input ends the child; the parent says in which case. (For wrong results: test_judge.py.)"""
+    faulty = "ctypes.string_at(x.data_ptr() + x.numel() * x.element_size(), 1)"
+    program = f"import ctypes, warmops\n    warmops.blur = lambda x, *a, **k: {faulty}\n"
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nif '--child' in sys.orig_argv:\n    {program}")
     done = fuzz("--repeat", CASE, first=str(tmp_path))
-    assert done.returncode == 1 and told in done.stderr and f"--repeat '{CASE}'" in done.stderr, done.stderr
+    assert done.returncode == 1 and "killed by signal 11" in done.stderr and f"--repeat '{CASE}'" in done.stderr, done.stderr
