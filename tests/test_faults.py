@@ -210,6 +210,8 @@ def test_damaged_checkpoints_cost_no_good_one(tmp_path: Path, trained: Path) -> 
     assert [int(path.stem) for path in paths] == [6, 4, 2]
     for path in paths[:2]:
         path.write_bytes(path.read_bytes()[:-1])
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_bytes(log.read_bytes() + b'\xff\x00{"step": 9')  # what a power failure may leave
     with pytest.warns(UserWarning, match="passed over"):
         assert next(warmdiff.train(dataclasses.replace(config, keep=1))).step == 3  # the loop is left: saved
     assert newest(tmp_path / "run")[1]["step"] == 3
@@ -217,6 +219,7 @@ def test_damaged_checkpoints_cost_no_good_one(tmp_path: Path, trained: Path) -> 
         f"{n:010d}.{s}" for n, s in ((3, "safetensors"), (4, "damaged"), (6, "damaged"))
     ]
     assert len(losses(config)) == 3
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
     got = newest(tmp_path / "run")[0]
     assert all(torch.equal(got[name], tensor) for name, tensor in newest(trained)[0].items())
 

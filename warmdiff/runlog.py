@@ -63,7 +63,8 @@ class RunLog:
     def __init__(self, run: Path, config: TrainConfig, step: int, images: int) -> None:
         self.run, self.path = run, run / "log.jsonl"
         write_content(run / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        lines = [line for line in self.path.read_text().splitlines() if step_of(line) <= step] if self.path.exists() else []
+        text = self.path.read_text(errors="replace") if self.path.exists() else ""
+        lines = [line for line in text.splitlines() if step_of(line) <= step]
         write_content(self.path, "".join(line + "\n" for line in lines))
         self.board: Any = None
         if config.tensorboard:
