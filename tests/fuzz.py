@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def child(given: argparse.Namespace) -> None:
     from hypothesis import given as drawn
 
     faulthandler.enable()
+    warnings.filterwarnings("ignore", message="ComplexHalf support is experimental")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True  # an output that is not written is NaN
     run = Runner(given.child)
