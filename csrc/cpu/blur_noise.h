@@ -153,9 +153,10 @@ class Forward {
             if (sigma != 0.0) {
                 if (team.rank == 0) shared.build(sigma);
                 team.wait();
+                const Group next = index + 1 < last ? group_at(index + 1) : Group{0, 0, 0};
                 along_rows(shared, scratch, g, team);
                 team.wait();
-                down_columns(shared, scratch, g, team);
+                down_columns(shared, scratch, g, next, team);
                 team.wait();
             }
             finish(shared, scratch, g, sigma != 0.0, team);
@@ -190,11 +191,22 @@ class Forward {
         }
     }
 
-    void down_columns(Shared<T>& shared, Scratch<T>& scratch, const Group& g, Team team) const {
+    // Meanwhile next comes to the cache: its rows are read in bursts that would wait for memory.
+    void down_columns(Shared<T>& shared, Scratch<T>& scratch, const Group& g, const Group& next, Team team) const {
         const Multipliers<T>& m = shared.rows();
-        for (int64_t column = team.rank * L; column < g.count * width; column += team.size * L) {
+        const int64_t columns = g.count * width, rows = a.x.stride[a.dims - 1] == 1 ? next.count * height : 0;
+        for (int64_t column = team.rank * L; column < columns; column += team.size * L) {
+            fetch(next, rows * column / columns, rows * (column + L < columns ? column + L : columns) / columns);
             T* f = shared.images.data + column;
             dct_columns->filter(f, shared.ld, f, shared.ld, m.d.data, m.identity, scratch.transform.data);
+        }
+    }
+
+    // Rows [row, last) of a group into the second cache. Inlined: g++ takes a function that only prefetches for one that does nothing.
+    WARMOPS_INLINE void fetch(const Group& g, int64_t row, int64_t last) const {
+        for (; row < last; ++row) {
+            const P* x = image<const P>(a.x, g.sample, g.first + row / height) + row % height * a.x.stride[a.dims - 2];
+            for (int64_t j = 0; j < width; j += 64 / int64_t(sizeof(P))) __builtin_prefetch(x + j, 0, 2);
         }
     }
 
