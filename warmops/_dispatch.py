@@ -137,7 +137,7 @@ def _caller_level() -> int:
     return level
 
 
-def default_backend(device_type: str, op: str) -> str:
+def _default_backend(device_type: str, op: str) -> str:
     """The fastest backend for an op on a device; warns once where that has to be the reference."""
     if device_type == "cuda":
         return _or_reference("cuda" if op == "dct" else "triton", device_type)
@@ -168,7 +168,8 @@ def check_backend(backend: Any) -> None:
 
 
 @functools.cache
-def _load(backend: str, device: torch.device, op: str) -> Any:
+def _load(named: str | None, device: torch.device, op: str) -> Any:
+    backend = named or _default_backend(device.type, op)
     reason = _why_not(backend, device)
     if reason is None:
         launcher = getattr(importlib.import_module(_MODULES[backend]), op, None)
@@ -180,7 +181,7 @@ def _load(backend: str, device: torch.device, op: str) -> Any:
 
 def launcher(backend: str | None, device: torch.device, op: str) -> Any:
     """The function of a backend that runs ``op`` on tensors of ``device``; RuntimeError says why there is none."""
-    return _load(backend or default_backend(device.type, op), device, op)
+    return _load(backend, device, op)
 
 
 def needs_dispatcher(*values: Any) -> bool:
