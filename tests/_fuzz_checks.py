@@ -86,8 +86,9 @@ class Judge:
         largest = float(torch.finfo(self.real).max)
         with np.errstate(invalid="ignore", over="ignore"):
             # Rounded to its dtype a result may become infinite: then it counts as the next number after the largest.
-            result = np.where(np.isposinf(result) & (want >= largest), want, result)
-            result = np.where(np.isneginf(result) & (want <= -largest), want, result)
+            slack = self.bar * size + self.least * floor
+            result = np.where(np.isposinf(result) & (want + slack >= largest), want, result)
+            result = np.where(np.isneginf(result) & (want - slack <= -largest), want, result)
             error = np.abs(result - want)
             excused = spoiled | ((reach > self.most / 4) & ~np.isfinite(result).all(axis=self.axes, keepdims=True))
             count = math.prod(want.shape[a] for a in self.axes)
