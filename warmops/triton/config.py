@@ -56,7 +56,7 @@ def config(H: int, W: int, dtype: torch.dtype) -> Config:
 def step_config(H: int, W: int, dtype: torch.dtype) -> Config:
     """The configuration of sampler_step, which holds more in registers: small blocks go further."""
     chosen = config(H, W, dtype)
-    return _fused(H, W, 16 if min(H, W) <= 64 else 32, 255) if chosen.fused else replace(chosen, max_registers=None)
+    return _fused(H, W, 16 if max(H, W) <= 64 else 32, 255) if chosen.fused else replace(chosen, max_registers=None)
 
 
 def _fused(H: int, W: int, block: int, max_registers: int | None) -> Config:
