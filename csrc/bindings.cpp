@@ -2,18 +2,18 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <atomic>
-#include <cmath>
+#include <cstring>
 #include <stdexcept>
 #include <string>
-#include <tuple>
 #include <vector>
 #ifdef __unix__
 #include <pthread.h>
 #endif
 
-#include "cpu/args.h"
 #include "philox.h"
+#include "python_args.h"
 
 namespace py = pybind11;
 using namespace warmops;
@@ -24,10 +24,9 @@ void register_cuda(py::module_& m);
 
 namespace {
 
-using PyView = std::tuple<uintptr_t, int, std::vector<int64_t>>;
-using PyLevel = std::tuple<double, uintptr_t, int, int64_t>;
-using PySeed = std::tuple<int64_t, uintptr_t, int64_t>;
-using Sizes = std::vector<int64_t>;
+using python::Few;
+using python::Sizes;
+using python::TensorTuple;
 
 constexpr int64_t kMaxOdd = 16384;  // an odd factor is multiplied out: its matrices then take about 1 GB
 
@@ -54,27 +53,22 @@ std::atomic<bool> forked{false};
 
 int usable_threads(int threads) { return forked ? 1 : threads; }
 
-View to_view(const PyView& v, size_t dims) {
+View to_view(const TensorTuple& t, const Sizes& sizes) {
+    if (t.data && t.strides.count != sizes.count) throw std::invalid_argument("strides do not match the sizes");
     View view;
-    view.data = reinterpret_cast<void*>(std::get<0>(v));
-    view.dtype = std::get<1>(v);
-    const auto& stride = std::get<2>(v);
-    if (view.data && stride.size() != dims) throw std::invalid_argument("strides do not match the sizes");
-    for (size_t d = 0; d < stride.size(); ++d) view.stride[d] = stride[d];
+    view.data = t.data;
+    view.dtype = int(t.dtype);
+    memcpy(view.stride, t.strides.at, sizeof view.stride);
     return view;
 }
 
-Level to_level(const PyLevel& v) { return {std::get<0>(v), reinterpret_cast<const void*>(std::get<1>(v)), std::get<2>(v), std::get<3>(v)}; }
-
-Seed to_seed(const PySeed& v) { return {std::get<0>(v), reinterpret_cast<const int64_t*>(std::get<1>(v)), std::get<2>(v)}; }
-
 template <class Args>
-void set_sizes(Args& a, const Sizes& sizes, size_t least) {
-    if (sizes.size() < least || sizes.size() > size_t(kMaxDims))
+void set_sizes(Args& a, const Sizes& sizes, int least) {
+    if (sizes.count < least || sizes.count > kMaxDims)
         throw std::invalid_argument("tensors must have " + std::to_string(least) + " to " + std::to_string(kMaxDims) + " dimensions, got " +
-                                    std::to_string(sizes.size()));
-    a.dims = int(sizes.size());
-    for (size_t d = 0; d < sizes.size(); ++d) a.sizes[d] = sizes[d];
+                                    std::to_string(sizes.count));
+    a.dims = int(sizes.count);
+    memcpy(a.sizes, sizes.at, sizeof a.sizes);
 }
 
 void check_level(const char* name, const Level& level, int64_t n) {
@@ -85,71 +79,72 @@ void check_level(const char* name, const Level& level, int64_t n) {
                                         std::to_string(i));
 }
 
-void blur_noise(const PyView& x, const Sizes& sizes, const PyLevel& blur_sigma, const PyLevel& noise_sigma, const PySeed& seed,
-                const PyView& noise, const PyLevel& scale, const PyView& out, const PyView& blurred, int threads) {
+void blur_noise(const TensorTuple& x, const Sizes& sizes, const Level& blur_sigma, const Level& noise_sigma, const Seed& seed,
+                const TensorTuple& noise, const Level& scale, const TensorTuple& out, const TensorTuple& blurred, int threads) {
     BlurNoiseArgs a;
     set_sizes(a, sizes, 3);
-    a.x = to_view(x, sizes.size());
-    a.noise = to_view(noise, sizes.size());
-    a.out = to_view(out, sizes.size());
-    a.blurred = to_view(blurred, sizes.size());
-    a.blur_sigma = to_level(blur_sigma);
-    a.noise_sigma = to_level(noise_sigma);
-    a.scale = to_level(scale);
-    a.seed = to_seed(seed);
+    a.x = to_view(x, sizes);
+    a.noise = to_view(noise, sizes);
+    a.out = to_view(out, sizes);
+    a.blurred = to_view(blurred, sizes);
+    a.blur_sigma = blur_sigma;
+    a.noise_sigma = noise_sigma;
+    a.scale = scale;
+    a.seed = seed;
     a.threads = usable_threads(threads);
-    check_level("blur_sigma", a.blur_sigma, sizes[0]);
-    check_level("noise_sigma", a.noise_sigma, sizes[0]);
-    for (size_t d = sizes.size() - 2; d < sizes.size(); ++d)
-        if (odd_factor(sizes[d]) > kMaxOdd)
+    check_level("blur_sigma", a.blur_sigma, a.sizes[0]);
+    check_level("noise_sigma", a.noise_sigma, a.sizes[0]);
+    for (int d = a.dims - 2; d < a.dims; ++d)
+        if (odd_factor(a.sizes[d]) > kMaxOdd)
             throw std::invalid_argument("x must have H and W without an odd factor above " + std::to_string(kMaxOdd) +
-                                        " on backend 'cpu', got " + std::to_string(sizes[d]));
+                                        " on backend 'cpu', got " + std::to_string(a.sizes[d]));
     py::gil_scoped_release release;
     current.load()->blur_noise(a);
 }
 
-void normal(const PyView& out, const Sizes& sizes, const PySeed& seed, int threads) {
+void normal(const TensorTuple& out, const Sizes& sizes, const Seed& seed, int threads) {
     NormalArgs a;
     set_sizes(a, sizes, 1);
-    a.out = to_view(out, sizes.size());
-    a.seed = to_seed(seed);
+    a.out = to_view(out, sizes);
+    a.seed = seed;
     a.threads = usable_threads(threads);
     py::gil_scoped_release release;
     current.load()->normal(a);
 }
 
-void dct(const PyView& x, const Sizes& sizes_in, const PyView& out, const Sizes& sizes,
-         const std::vector<std::tuple<int, int, double, double, double>>& axes, int threads) {
+void dct(const TensorTuple& x, const Sizes& sizes_in, const TensorTuple& out, const Sizes& sizes,
+         const Few<DctAxis, kMaxDims>& axes, int threads) {
     DctArgs a;
     set_sizes(a, sizes, 1);
-    if (sizes_in.size() != sizes.size() || axes.size() > sizes.size()) throw std::invalid_argument("sizes and axes do not match");
-    for (size_t d = 0; d < sizes.size(); ++d) a.sizes_in[d] = sizes_in[d];
-    a.x = to_view(x, sizes.size());
-    a.out = to_view(out, sizes.size());
-    for (const auto& [dim, kind, scale, ends_in, ends_out] : axes) a.axis[a.axes++] = {dim, kind, scale, ends_in, ends_out};
+    if (sizes_in.count != sizes.count || axes.count > sizes.count) throw std::invalid_argument("sizes and axes do not match");
+    memcpy(a.sizes_in, sizes_in.at, sizeof a.sizes_in);
+    a.x = to_view(x, sizes);
+    a.out = to_view(out, sizes);
+    a.axes = int(axes.count);
+    for (int i = 0; i < a.axes; ++i) a.axis[i] = axes.at[i];
     a.threads = usable_threads(threads);
     py::gil_scoped_release release;
     current.load()->dct(a);
 }
 
-constexpr size_t kStepNumbers = 14;
+constexpr int kStepNumbers = 14;
 
-void sampler_step(const PyView& x, const Sizes& sizes, const PyView& head_b, const PyView& head_r, const PyView& slope,
-                  const std::vector<double>& coefficients, uintptr_t table, const PyView& out, const PyView& slope_out, int threads) {
+void sampler_step(const TensorTuple& x, const Sizes& sizes, const TensorTuple& head_b, const TensorTuple& head_r, const TensorTuple& slope,
+                  const Few<double, kStepNumbers>& coefficients, uintptr_t table, const TensorTuple& out, const TensorTuple& slope_out, int threads) {
     SamplerStepArgs a;
     set_sizes(a, sizes, 3);
-    a.x = to_view(x, sizes.size());
-    a.head_b = to_view(head_b, sizes.size());
-    a.head_r = to_view(head_r, sizes.size());
-    a.slope = to_view(slope, sizes.size());
-    a.out = to_view(out, sizes.size());
-    a.slope_out = to_view(slope_out, sizes.size());
+    a.x = to_view(x, sizes);
+    a.head_b = to_view(head_b, sizes);
+    a.head_r = to_view(head_r, sizes);
+    a.slope = to_view(slope, sizes);
+    a.out = to_view(out, sizes);
+    a.slope_out = to_view(slope_out, sizes);
     if (table) {
         a.coefficients = reinterpret_cast<const double*>(table);
-        a.coefficient_stride = int64_t(kStepNumbers);
+        a.coefficient_stride = kStepNumbers;
     } else {
-        if (coefficients.size() != kStepNumbers) throw std::invalid_argument("coefficients must be 14 numbers");
-        a.coefficients = coefficients.data();
+        if (coefficients.count != kStepNumbers) throw std::invalid_argument("coefficients must be 14 numbers");
+        a.coefficients = coefficients.at;
     }
     a.threads = usable_threads(threads);
     py::gil_scoped_release release;
