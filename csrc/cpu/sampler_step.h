@@ -247,10 +247,8 @@ class SamplerStep {
             from.count = to.count = int(height - r < L ? height - r : L);
             for (int l = 0; l < to.count; ++l) from.begin[l] = to.begin[l] = image + (r + l) * ld;
             load_strip<T, T>(from, width, s.strip.data, L);
-            along->dct2(s.strip.data, L, s.result.data, L, s.transform.data);
-            for (int64_t j = 0; j < width; ++j) store(s.result.data + j * L, load(s.result.data + j * L) * load(filter.table.data + j * filter.ld + r));
-            along->dct3(s.result.data, L, s.strip.data, L, s.transform.data);
-            store_strip<T, T>(s.strip.data, L, width, to);
+            along->filter_each(s.strip.data, L, s.result.data, L, filter.table.data + r, filter.ld, s.transform.data);
+            store_strip<T, T>(s.result.data, L, width, to);
         }
     }
 

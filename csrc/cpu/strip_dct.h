@@ -27,15 +27,15 @@ void codelet(const T* in, int64_t ldi, T* out, int64_t ldo) {
     for (int j = 0; j < N; ++j) store(out + j * ldo, x[j]);
 }
 
-// out = III(d * II(in)), plus in when identity.
-template <class T, int N>
-void filter_codelet(const T* in, int64_t ldi, T* out, int64_t ldo, const T* d, bool identity) {
+// out = III(d(j) * II(in)), plus in when identity.
+template <class T, int N, class D>
+WARMOPS_INLINE void filter_codelet(const T* in, int64_t ldi, T* out, int64_t ldo, const D& d, bool identity) {
     V<T> x[N];
 #pragma GCC unroll 64
     for (int j = 0; j < N; ++j) x[j] = load(in + j * ldi);
     Codelet<N>::dct2(x);
 #pragma GCC unroll 64
-    for (int j = 0; j < N; ++j) x[j] = x[j] * set1(d[j]);
+    for (int j = 0; j < N; ++j) x[j] = x[j] * d(j);
     Codelet<N>::dct3(x);
     if (identity) {
 #pragma GCC unroll 64
@@ -46,10 +46,21 @@ void filter_codelet(const T* in, int64_t ldi, T* out, int64_t ldo, const T* d, b
     }
 }
 
+// One factor for each frequency of all sequences, and one for each frequency of each sequence.
+template <class T, int N>
+void filter_by_number(const T* in, int64_t ldi, T* out, int64_t ldo, const T* d, bool identity) {
+    filter_codelet<T, N>(in, ldi, out, ldo, [=](int j) WARMOPS_INLINE_LAMBDA { return set1(d[j]); }, identity);
+}
+template <class T, int N>
+void filter_by_vector(const T* in, int64_t ldi, T* out, int64_t ldo, const T* d, int64_t ldd) {
+    filter_codelet<T, N>(in, ldi, out, ldo, [=](int j) WARMOPS_INLINE_LAMBDA { return load(d + j * ldd); }, false);
+}
+
 template <class T>
 struct Codelets {
     Transform<T> dct2 = nullptr, dct3 = nullptr, dct4 = nullptr;
     void (*filter)(const T*, int64_t, T*, int64_t, const T*, bool) = nullptr;
+    void (*filter_each)(const T*, int64_t, T*, int64_t, const T*, int64_t) = nullptr;
 
     // Those that pay for the time they take to compile.
     static Codelets of(int64_t n) {
@@ -79,9 +90,9 @@ struct Codelets {
     template <int N>
     static Codelets sized() {
         if constexpr (N <= 32) {
-            return {codelet<T, N, 2>, codelet<T, N, 3>, codelet<T, N, 4>, filter_codelet<T, N>};
+            return {codelet<T, N, 2>, codelet<T, N, 3>, codelet<T, N, 4>, filter_by_number<T, N>, filter_by_vector<T, N>};
         } else {
-            return {codelet<T, N, 2>, codelet<T, N, 3>, nullptr, filter_codelet<T, N>};
+            return {codelet<T, N, 2>, codelet<T, N, 3>, nullptr, filter_by_number<T, N>, filter_by_vector<T, N>};
         }
     }
 };
@@ -166,6 +177,14 @@ class StripDct {
         if (!identity) return three(0, y, L, out, ldo, rest);
         three(0, y, L, x, L, rest);
         for (int64_t j = 0; j < n; ++j) store(out + j * ldo, load(in + j * ldi) + load(x + j * L));
+    }
+
+    // out = III(d * II(in)), d: [n, ldd], a vector for each frequency. Loses in. scratch has kScratch * n rows; the three are apart.
+    void filter_each(T* in, int64_t ldi, T* out, int64_t ldo, const T* d, int64_t ldd, T* scratch) const {
+        if (level[0].codelets.filter_each) return level[0].codelets.filter_each(in, ldi, out, ldo, d, ldd);
+        dct2(in, ldi, out, ldo, scratch);
+        for (int64_t j = 0; j < n; ++j) store(in + j * ldi, load(out + j * ldo) * load(d + j * ldd));
+        dct3(in, ldi, out, ldo, scratch);
     }
 
   private:
