@@ -106,7 +106,7 @@ def check_scale(value: Any, x: Tensor) -> Level:
     return scale
 
 
-def check_like(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def check_like(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A strided tensor of exactly this shape, dtype and device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
@@ -116,7 +116,7 @@ def check_like(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, 
         raise TypeError(f"{name} must have dtype {dtype}, got {value.dtype}")
     if value.device != device:
         raise ValueError(f"{name} must be on device {device}, got {value.device}")
-    if tuple(value.shape) != tuple(shape):
+    if value.shape != shape:
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
     return value
 
@@ -199,7 +199,7 @@ def check_no_overlap(written: Sequence[tuple[str, Tensor | None]], read: Sequenc
         others.append((name, t, first, last))
 
 
-def check_out(name: str, value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def check_out(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor that a kernel may write: right shape, dtype and device, no two elements at one address, as it is in memory."""
     out = check_like(name, value, shape, dtype, device)
     if not torch.compiler.is_compiling() and (out.is_neg() or out.is_conj()):

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from warmops._fork import alone_after_fork
 
@@ -196,11 +197,12 @@ def needs_dispatcher(*values: Any) -> bool:
     grad = torch.is_grad_enabled()
     forward_mode = forward_ad._current_level >= 0
     for value in values:
-        if isinstance(value, Tensor):
-            if forward_mode and forward_ad.unpack_dual(value).tangent is not None:
-                return True
-            if type(value) is not Tensor and type(value) is not torch.nn.Parameter:
-                return True
+        kind = type(value)
+        if kind is Tensor or kind is Parameter:
             if value.is_meta or (grad and value.requires_grad):
                 return True
+            if forward_mode and forward_ad.unpack_dual(value).tangent is not None:
+                return True
+        elif isinstance(value, Tensor):
+            return True
     return False

@@ -166,8 +166,9 @@ def _check_heads(heads: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
     if heads.shape == x.shape:
         return heads, None
     channels = x.shape[1]
-    if x.ndim >= 4 and tuple(heads.shape) == (x.shape[0], 2 * channels, *x.shape[2:]):
-        return heads.narrow(1, 0, channels), heads.narrow(1, channels, channels)
+    if x.ndim >= 4 and heads.shape == (x.shape[0], 2 * channels, *x.shape[2:]):
+        head_b, head_r = heads.chunk(2, dim=1)
+        return head_b, head_r
     doubled = f", {(x.shape[0], 2 * channels, *x.shape[2:])} (both heads along dimension 1)" if x.ndim >= 4 else ""
     raise ValueError(f"heads must have shape {tuple(x.shape)} (a prediction of x0){doubled} or be a pair, got {tuple(heads.shape)}")
 
@@ -176,9 +177,10 @@ def _check_head(name: str, head: Any, x: Tensor) -> Tensor:
     """A dense floating-point tensor of any shape on x's device."""
     if not isinstance(head, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor{' or a pair of them' if name == 'heads' else ''}, got {type(head).__name__}")
-    if head.dtype not in _checks.FLOAT_DTYPES:
-        raise TypeError(f"{name} must be a floating-point tensor, got {head.dtype}")
-    return _checks.as_in_memory(_checks.check_like(name, head, head.shape, head.dtype, x.device))
+    dtype = head.dtype
+    if dtype not in _checks.FLOAT_DTYPES:
+        raise TypeError(f"{name} must be a floating-point tensor, got {dtype}")
+    return _checks.as_in_memory(_checks.check_like(name, head, head.shape, dtype, x.device))
 
 
 def _check_factors(c_skip: Any, c_out: Any, two_heads: bool, x: Tensor) -> tuple[Any, Any, Any]:
@@ -366,7 +368,7 @@ def sampler_step(
         raise ValueError(f"eta must be 0 for method {method!r}, got {eta}")
     result, slope_out = _check_outputs(out, return_slope, x)
 
-    tensors = [v for v in factors + update if isinstance(v, Tensor)]
+    tensors = [v for v in factors + update if type(v) is not float and isinstance(v, Tensor)]
     dispatched = needs_dispatcher(x, head_b, head_r, slope, result, slope_out, *tensors)
     table = coefficients(factors, update, x, dispatched or bool(tensors))
     if dispatched:
