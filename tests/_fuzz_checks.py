@@ -301,7 +301,7 @@ def step(case: Case) -> Call:
     def decay(level: Array) -> Array:
         return np.exp(-modes * level**2 / 2)
 
-    u, u0, want_slope, terms_slope = cosine(state), cosine(x0), None, 0.0
+    u, u0, want_slope, terms_slope, times = cosine(state), cosine(x0), None, 0.0, np.longdouble(1)
     if method == "ddim":
         keep = np.sqrt((b_next - eta) * (b_next + eta)) / b
         m, m_next = (1 - d) * decay(a) + d, (1 - d) * decay(a_next) + d
@@ -316,6 +316,7 @@ def step(case: Case) -> Call:
         # The factor before the largest exponential is part of what is summed.
         terms_slope = pull * (size + size0) + np.abs(sharpen).max(axis=axes, keepdims=True) * size0
         want_slope = back(drift)
+        times = 1 + np.abs(long)  # a slope too small to be a normal number is rounded before it is multiplied
         if method == "euler":
             want, terms = back(u + long * drift), size + np.abs(long) * terms_slope
         else:
@@ -337,7 +338,7 @@ def step(case: Case) -> Call:
         got = warmops.sampler_step(recorded(x, case), heads, **words, slope=slope, **more)
         got, got_slope = got if case["return_slope"] else (got, None)
         assert got.dtype == dtype
-        judge(what, got, want, terms, reach + 16 * h * w * (judge.norm(want) + terms), floor, spoiled)
+        judge(what, got, want, terms, reach + 16 * h * w * (judge.norm(want) + terms), floor * times, spoiled)
         if got_slope is not None:
             judge(what + ", slope", got_slope, want_slope, terms_slope, reach + 16 * h * w * terms_slope, floor * (1 + pull), spoiled)
         if filtered:
