@@ -237,6 +237,19 @@ def test_without_blur_pixels_do_not_mix(step_backend: str, device: str, rng: tor
     assert int((~got.isfinite()).sum()) == 1
 
 
+def test_nan_reaches_what_is_made_of_it(step_backend: str, device: str) -> None:
+    """Whatever its factor; and the slope that is given is no part of the slope that is returned."""
+    x = torch.ones(2, 3, 8, 20, device=device)
+    spoiled = x.clone()
+    spoiled[1, 2, 3, 17] = math.nan
+    levels = (1.0, 2.0, 0.5, 1.5)
+    out, slope = warmops.sampler_step(x, x, *levels, method="heun", slope=spoiled, return_slope=True, backend=step_backend)
+    assert torch.equal(out.isnan(), spoiled.isnan()) and slope.isfinite().all()
+    for levels in ((0.0, 2.0, 0.0, 2.0), (0.0, 2.0, 0.0, 1.0)):  # with a factor of 0, and another one
+        for heads in (spoiled, (x, spoiled)):
+            assert torch.equal(warmops.sampler_step(x, heads, *levels, backend=step_backend).isnan(), spoiled.isnan())
+
+
 @pytest.mark.parametrize("alpha", [1e-4, 40.0, 800.0, 1e8, 1e30])
 def test_extreme_blur_is_finite(alpha: float, step_backend: str, device: str, rng: torch.Generator) -> None:
     for method in METHODS:

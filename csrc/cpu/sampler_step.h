@@ -269,13 +269,21 @@ class SamplerStep {
     // out and slope_out from the image buffer, which holds y - constant * x0.
     void finish(Scratch& s, const StepCoefficients& k, const StepFilter<T>& filter, const T* image, const Block& at, bool filtered) const {
         const double constant = filtered ? filter.constant : k.k0 + k.k1 + k.k2, bc = k.b * constant, qc = k.q * constant;
+        const bool heads = constant != 0.0 || !filtered;  // a factor of 0 keeps a NaN
+        const Rows<T> out = target(s, kOut, a.out, at), slope_out = target(s, kSlopeOut, a.slope_out, at);
         Sum<T> sum;
         sum.add(read(s, kX, a.x, at), k.a + bc * k.skip, k.p + qc * k.skip);
         if (filtered) sum.add({image + at.row * ld, ld}, k.b, k.q);
-        if (constant != 0.0 && a.head_b.data) sum.add(read(s, kHeadB, a.head_b, at), bc * k.out_b, qc * k.out_b);
-        if (constant != 0.0 && a.head_r.data) sum.add(read(s, kHeadR, a.head_r, at), bc * k.out_r, qc * k.out_r);
-        if (a.slope.data) sum.add(read(s, kSlope, a.slope, at), k.g);
-        sum.write(target(s, kOut, a.out, at), target(s, kSlopeOut, a.slope_out, at), at.count, width);
+        if (heads && a.head_b.data) sum.add(read(s, kHeadB, a.head_b, at), bc * k.out_b, qc * k.out_b);
+        if (heads && a.head_r.data) sum.add(read(s, kHeadR, a.head_r, at), bc * k.out_r, qc * k.out_r);
+        if (a.slope.data && !slope_out.data) sum.add(read(s, kSlope, a.slope, at), k.g);
+        sum.write(out, slope_out, at.count, width);
+        if (a.slope.data && slope_out.data) {  // the slope given is no part of the slope returned: a NaN there must not get into it
+            Sum<T> rest;
+            rest.add({out.data, out.ld}, 1.0);
+            rest.add(read(s, kSlope, a.slope, at), k.g);
+            rest.write(out, {}, at.count, width);
+        }
         write(s, kOut, a.out, at);
         write(s, kSlopeOut, a.slope_out, at);
     }
