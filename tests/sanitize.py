@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OTHERS = {
     "cuda_build", "cuda_dct", "cuda_dct_build", "setup", "triton_compile", "triton_interpreter", "readme", "sanitizers", "supply",
     "docstrings", "no_memory",
-    "checkpoint", "cli", "data", "digits", "faults", "network", "train", "bnr_sweep", "judge", "spectral_argument",
+    "checkpoint", "cli", "data", "digits", "faults", "network", "samplers", "train", "bnr_sweep", "judge", "spectral_argument",
 }  # fmt: skip
 SANITIZERS = "address,undefined,float-cast-overflow"  # a division by zero is no error: IEEE 754 says what it gives
 FLAGS = ["-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZERS}", f"-fsanitize-recover={SANITIZERS}"]
