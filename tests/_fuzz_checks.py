@@ -100,7 +100,8 @@ class Judge:
                 wrong = (~(error <= allowed)) & np.broadcast_to(~excused, error.shape)
                 worst = np.where(np.broadcast_to(excused, error.shape), 0, error / np.where(allowed > 0, allowed, self.least))
             else:
-                allowed = self.bar * size + self.least * floor * math.sqrt(count)
+                # NaN, where an infinite level meets a factor of 0: nothing is allowed to an image that is not excused.
+                allowed = np.nan_to_num(self.bar * size + self.least * floor * math.sqrt(count), nan=0.0, posinf=np.inf)
                 distance = self.norm(np.where(np.broadcast_to(excused, error.shape), 0, error))
                 wrong = ~(distance <= allowed)
                 worst = distance / np.where(allowed > 0, allowed, self.least)
