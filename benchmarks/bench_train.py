@@ -15,13 +15,12 @@ import dataclasses
 import functools
 import json
 import math
-import statistics
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _timing
 import torch
 from torch import Tensor
 
@@ -60,20 +59,10 @@ class PlainForward:
         return scale * (blurred + beta * torch.randn_like(x)), blurred
 
 
-def median_times(calls: list[Callable[[], object]], seconds: float, device: torch.device) -> list[float]:
-    """Median seconds of each call, taken in turns, after two rounds that do not count."""
-    times: list[list[float]] = [[] for _ in calls]
-    began = time.monotonic()
-    while len(times[0]) < 5 or time.monotonic() - began < seconds:
-        for call, mine in zip(calls, times, strict=True):
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            call()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            mine.append(time.perf_counter() - start)
-    return [statistics.median(mine[2:]) for mine in times]
+def medians(calls: dict[str, Callable[[], object]], seconds: float, device: torch.device) -> list[float]:
+    """Median seconds of each call; at least three rounds."""
+    timings = _timing.interleave(calls, 100_000, _timing.clock(device.type), budget=seconds)
+    return [timings[name].median for name in calls]
 
 
 def measure(config: TrainConfig, preset: str, seconds: float, steps: bool) -> list[dict[str, Any]]:
@@ -92,7 +81,7 @@ def measure(config: TrainConfig, preset: str, seconds: float, steps: bool) -> li
     blurred = [form(x0, alpha, beta, **given)[1] for form in forms.values()]
     assert (blurred[0] - blurred[1]).norm() < 1e-5 * blurred[0].norm(), "the two forms do not blur alike"
     with torch.no_grad():
-        alone = median_times([functools.partial(form, x0, alpha, beta, **given) for form in forms.values()], seconds / 2, device)
+        alone = medians({name: functools.partial(form, x0, alpha, beta, **given) for name, form in forms.items()}, seconds / 2, device)
 
     def step(trainer: Trainer, form: Callable[..., tuple[Tensor, Tensor]]) -> None:
         kept, loss_module.warmops = loss_module.warmops, types.SimpleNamespace(blur_noise=form)  # type: ignore[assignment]
@@ -104,8 +93,8 @@ def measure(config: TrainConfig, preset: str, seconds: float, steps: bool) -> li
     whole = [math.nan] * len(forms)
     if steps:
         world, spectrum = World(device.type), DataSpectrum.constant(shape)
-        calls = [functools.partial(step, Trainer(config, shape, 0, spectrum, world), form) for form in forms.values()]
-        whole = median_times(calls, 2 * seconds, device)
+        calls = {name: functools.partial(step, Trainer(config, shape, 0, spectrum, world), form) for name, form in forms.items()}
+        whole = medians(calls, 2 * seconds, device)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return [
         {
