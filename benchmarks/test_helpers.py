@@ -9,6 +9,7 @@ from typing import Any
 import _contest
 import _images
 import _machine
+import _ours
 import _report
 import _rivals
 import _timing
@@ -17,6 +18,8 @@ import bench_forward
 import pytest
 import torch
 from torch import Tensor
+
+import warmops
 
 
 def test_quantiles_and_ratio() -> None:
@@ -198,3 +201,11 @@ def test_files_of_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     results = json.loads(names[".json"].read_text())
     assert results["machine"]["versions"]["torch"] == torch.__version__ and results["cases"][0]["shape"] == "6x3x16x16"
     assert "slower than the best rival:" in names[".md"].read_text()
+
+
+def test_the_backend_that_will_run_is_known_by_name() -> None:
+    for op in ("blur_noise", "dct", "sampler_step"):
+        assert _ours.resolved_backend(None, "cpu", op) == ("cpu" if warmops.backends()["cpu"] else "reference")
+    assert _ours.resolved_backend("triton", "cpu") == "triton"
+    if warmops.backends()["cpu"] and "avx2" in _ours.isas() and _ours.current_isa() != "avx2":
+        assert "warmops, AVX2 forced" in [c.name for c in _ours.contestants("cpu", None, None)]

@@ -138,7 +138,7 @@ def _caller_level() -> int:
     return level
 
 
-def _default_backend(device_type: str, op: str) -> str:
+def default_backend(device_type: str, op: str) -> str:
     """The fastest backend for an op on a device; warns once where that has to be the reference."""
     if device_type == "cuda":
         return _or_reference("cuda" if op == "dct" else "triton", device_type)
@@ -170,7 +170,7 @@ def check_backend(backend: Any) -> None:
 
 @functools.cache
 def _load(named: str | None, device: torch.device, op: str) -> Any:
-    backend = named or _default_backend(device.type, op)
+    backend = named or default_backend(device.type, op)
     reason = _why_not(backend, device)
     if reason is None:
         launcher = getattr(importlib.import_module(_MODULES[backend]), op, None)

@@ -202,11 +202,19 @@ class Forward {
         }
     }
 
-    // Rows [row, last) of a group into the second cache. Inlined: g++ takes a function that only prefetches for one that does nothing.
+    // Rows [row, last) of a group into the second cache. The divisions of an address for every 512 bytes set the pace: fetched in
+    // one burst they would hold up the transform's loads. Inlined: g++ takes a function that only prefetches for one that does nothing.
     WARMOPS_INLINE void fetch(const Group& g, int64_t row, int64_t last) const {
-        for (; row < last; ++row) {
-            const P* x = image<const P>(a.x, g.sample, g.first + row / height) + row % height * a.x.stride[a.dims - 2];
-            for (int64_t j = 0; j < width; j += 64 / int64_t(sizeof(P))) __builtin_prefetch(x + j, 0, 2);
+        const int64_t down = a.x.stride[a.dims - 2], line = 64 / int64_t(sizeof(P)), paced = 512 / 64 * line / width;
+        while (row < last) {
+            const int64_t channel = row / height, r = row - channel * height;
+            int64_t count = paced < 1 ? 1 : paced;
+            if (count > height - r) count = height - r;
+            if (count > last - row) count = last - row;
+            const P* x = image<const P>(a.x, g.sample, g.first + channel) + r * down;
+            for (int64_t i = 0; i < count; ++i, x += down)
+                for (int64_t j = 0; j < width; j += line) __builtin_prefetch(x + j, 0, 2);
+            row += count;
         }
     }
 
