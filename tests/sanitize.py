@@ -167,7 +167,8 @@ def main() -> int:
         tests = given or sorted(str(p) for p in ROOT.glob("tests/test_*.py") if p.stem.removeprefix("test_") not in OTHERS)
         if options.isa:
             library.joinpath("forced_isa.py").write_text(f"import warmops._C\nwarmops._C.set_isa({options.isa!r})\n")
-            unforced = ("test_isa.py::test_the_best_path_is_the_default", "test_threads.py::test_in_data_loading_workers[spawn]")  # new processes
+            # A process that starts from nothing takes the best path again.
+            unforced = ("test_isa.py::test_the_best_path_is_the_default", "test_threads.py::test_in_data_loading_workers[spawn]")
             tests = ["-p", "forced_isa", *(f"--deselect=tests/{test}" for test in unforced), *tests]
         # That test ends a process of its own by the signal that the sanitizers report.
         tests = ["--deselect", "tests/test_fuzz.py::test_a_crash_can_be_repeated", *tests]
