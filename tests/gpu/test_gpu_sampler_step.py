@@ -1,3 +1,1 @@
-"""tests/test_sampler_step.py with device="cuda"."""
-
-from test_sampler_step import *  # noqa: F403
+from test_sampler_step_torch import *  # noqa: F403
