@@ -85,7 +85,7 @@ def resolved_backend(backend: str | None, device: str, op: str = "blur_noise") -
     """The backend that will run; the reference's warning is not repeated here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return backend or _dispatch.default_backend(device, op)
+        return backend or _dispatch.default_backend(torch.device(device), op)
 
 
 def contestants(device: str, backend: str | None, forced: str | None) -> Iterator[Contestant]:

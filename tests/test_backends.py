@@ -102,6 +102,20 @@ def test_without_triton(uncached: None, monkeypatch: pytest.MonkeyPatch) -> None
         warmops.blur(X, 1.0, backend="triton")
 
 
+def test_a_gpu_that_is_too_old(uncached: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named, the Triton backend is refused there; by default the reference runs, with a warning."""
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(RuntimeError, match=r"'triton' cannot run here: .*8\.0 or newer, cuda:0 has 7\.5"):
+        _dispatch.launcher("triton", device, "blur_noise")
+    with pytest.warns(RuntimeWarning, match=r"'reference' on cuda tensors: .*cuda:0 has 7\.5"):
+        assert _dispatch.default_backend(device, "blur_noise") == "reference"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    _dispatch._or_reference.cache_clear()
+    assert _dispatch.default_backend(device, "blur_noise") == "triton"
+
+
 def test_extension_without_cuda(uncached: None, monkeypatch: pytest.MonkeyPatch) -> None:
     module = type("Module", (), {"has_cuda": False, "isa": staticmethod(lambda: "avx2")})
     monkeypatch.setattr(_dispatch, "native", lambda: module)

@@ -125,8 +125,12 @@ def _why_not(backend: str, device: torch.device) -> str | None:
         return f"it runs on CPU tensors, got tensors on {device}"
     if backend == "cuda" and device.type != "cuda":
         return f"it runs on CUDA tensors, got tensors on {device}"
-    if backend == "triton" and device.type != "cuda" and not triton_interpreted():
-        return f"it runs on CUDA tensors, got tensors on {device}"
+    if backend == "triton" and not triton_interpreted():
+        if device.type != "cuda":
+            return f"it runs on CUDA tensors, got tensors on {device}"
+        capability = torch.cuda.get_device_capability(device)
+        if torch.version.hip is None and capability < (8, 0):
+            return f"the Triton kernels need compute capability 8.0 or newer, {device} has {capability[0]}.{capability[1]}"
     return None
 
 
@@ -138,24 +142,18 @@ def _caller_level() -> int:
     return level
 
 
-def default_backend(device_type: str, op: str) -> str:
+def default_backend(device: torch.device, op: str) -> str:
     """The fastest backend for an op on a device; warns once where that has to be the reference."""
-    if device_type == "cuda":
-        return _or_reference("cuda" if op == "dct" else "triton", device_type)
-    return _or_reference("cpu" if device_type == "cpu" else None, device_type)
+    return _or_reference({"cpu": "cpu", "cuda": "cuda" if op == "dct" else "triton"}.get(device.type), device)
 
 
 @functools.cache
-def _or_reference(wanted: str | None, device_type: str) -> str:
-    if wanted is None:
-        reason: str | None = f"warmops has no kernels for {device_type} devices"
-    else:
-        reason = _unavailable(wanted)
-    if reason is None:
-        assert wanted is not None
+def _or_reference(wanted: str | None, device: torch.device) -> str:
+    reason = f"warmops has no kernels for {device.type} devices" if wanted is None else _why_not(wanted, device)
+    if wanted is not None and reason is None:
         return wanted
     warnings.warn(
-        f"warmops runs the slow backend 'reference' on {device_type} tensors: {reason}. "
+        f"warmops runs the slow backend 'reference' on {device.type} tensors: {reason}. "
         "Pass backend='reference' to choose it without this warning.",
         RuntimeWarning,
         stacklevel=_caller_level(),
@@ -170,7 +168,7 @@ def check_backend(backend: Any) -> None:
 
 @functools.cache
 def _load(named: str | None, device: torch.device, op: str) -> Any:
-    backend = named or default_backend(device.type, op)
+    backend = named or default_backend(device, op)
     reason = _why_not(backend, device)
     if reason is None:
         launcher = getattr(importlib.import_module(_MODULES[backend]), op, None)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,15 +14,6 @@ from torch import Tensor
 
 WIDE_FROM = 1 << 31
 """Samples of at least this many elements index them in 64 bits."""
-
-
-def interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
-
-
-@functools.cache
-def compute_capability(device: torch.device) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device)
 
 
 def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
