@@ -83,6 +83,17 @@ def permuted(shape: Sequence[int], order: Sequence[int], dtype: torch.dtype, rng
     return memory.permute([list(order).index(i) for i in range(len(shape))])
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_more_lines_than_a_block_takes(n: int, host: Host, rng: torch.Generator) -> None:
+    """Found by fuzzing: one point each, of more lines than a line has points at most."""
+    for shape, dim in (((n, 5000), 0), ((5000, n), 1), ((3, n, 4099), 1)):
+        for dtype in FLOATS:
+            x, axes = permuted(shape, range(len(shape)), dtype, rng), [(dim, 5, 0.7, 1.3, 0.6)]
+            out = torch.full_like(x, torch.nan)
+            host.launch(x, out, axes)
+            assert rel_l2(out, oracle(x, x.shape, axes)) <= bar(dtype, n), (shape, dtype)
+
+
 @pytest.mark.parametrize("n", sorted({*TILES, *LENGTHS}))
 def test_one_axis(n: int, host: Host, rng: torch.Generator) -> None:
     """Every kind, dense and strided lines, float32 and float64; the same bits whatever the order of threads."""

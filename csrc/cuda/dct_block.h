@@ -6,6 +6,8 @@
 // executor: the block's threads and a barrier on the device, plain loops in the tests.
 // Lines of a transform lie side by side: element k of line l is at k * pitch + l, pitch odd, free of bank conflicts both ways.
 #pragma once
+#include <algorithm>
+
 #include "dct_leaf.h"
 #include "dct_scalar.h"
 #include "dct_spot.h"
@@ -36,7 +38,7 @@ constexpr int64_t kComfortable = 72 * 1024;  // bytes: three blocks to a multipr
 // Tiles for a launch: the whole image, or as many lines of one axis as are comfortable. a = 0: no tile fits in `limit` bytes.
 inline Tiles block_tiles(const Dct& d, int64_t bytes, int64_t limit) {
     const bool columns = d.a.kind != kNone, rows = d.b.kind != kNone;
-    const int64_t n = columns ? d.a.out : d.b.out, least = 4096 / n > 32 ? 4096 / n : 32;
+    const int64_t n = columns ? d.a.out : d.b.out, least = std::clamp<int64_t>(4096 / n, 32, kMostPoints);
     int64_t a = d.a.out, b = d.b.out;
     int64_t& lines = columns ? b : a;
     const auto size = [&] { return block_bytes(d.a.kind, int(a), d.b.kind, int(b), bytes); };
