@@ -37,7 +37,7 @@ def draw(results: dict[str, Any], path: Path, dtype: str = "float32") -> None:
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, labelcolor=INK, fontsize=10)
     margin = 0.42 / figure.get_figheight()
     figure.tight_layout(rect=(0, margin, 1, 1 - margin / 2), h_pad=2.0)
-    figure.savefig(path, dpi=130, transparent=True)
+    figure.savefig(path, dpi=130, transparent=True, bbox_inches="tight")
     plt.close(figure)
 
 
@@ -111,7 +111,7 @@ def draw_sweep(results: dict[str, Any], path: Path, dtype: str = "float32") -> N
     )
     margin = (0.3 * -(-len(ordered) // 4) + 0.15) / figure.get_figheight()
     figure.tight_layout(rect=(0, margin, 1, 1 - 0.15 / figure.get_figheight()), h_pad=2.0)
-    figure.savefig(path, dpi=130, transparent=True)
+    figure.savefig(path, dpi=130, transparent=True, bbox_inches="tight")
     plt.close(figure)
 
 
