@@ -28,6 +28,15 @@ def _forbid(address: int, size: int) -> None:
         raise OSError(ctypes.get_errno(), "mprotect")
 
 
+def _guarded(pages: int) -> Tensor:
+    """Bytes of whole pages between two forbidden ones."""
+    memory = mmap.mmap(-1, (pages + 2) * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    _forbid(address, PAGE)
+    _forbid(address + (pages + 1) * PAGE, PAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8, count=pages * PAGE, offset=PAGE)
+
+
 def contiguous_strides(shape: Sequence[int]) -> list[int]:
     strides, pitch = [], 1
     for n in reversed(shape):
@@ -39,22 +48,27 @@ def contiguous_strides(shape: Sequence[int]) -> list[int]:
 class Edge:
     """A tensor whose last (or first) element is the last (or first) of its pages, with a forbidden page on either side.
 
-    What is in the pages beside the tensor's elements holds ``poison`` bytes: 0xFF is NaN in every float dtype.
+    What is in the pages beside the tensor's elements holds ``poison`` bytes: 0xFF is NaN in every float dtype. On a GPU, which
+    forbids nothing, the pages on either side hold them too.
     """
 
     def __init__(
-        self, shape: Sequence[int], dtype: torch.dtype, edge: str = "end", strides: Sequence[int] | None = None, poison: int = 0xFF
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        edge: str = "end",
+        strides: Sequence[int] | None = None,
+        poison: int = 0xFF,
+        device: str = "cpu",
     ) -> None:
         strides = contiguous_strides(shape) if strides is None else list(strides)
         span = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1 if all(shape) else 0
         size = span * dtype.itemsize
         pages = max(1, -(-size // PAGE))
-        memory = mmap.mmap(-1, (pages + 2) * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        _forbid(address, PAGE)
-        _forbid(address + (pages + 1) * PAGE, PAGE)
-        self._bytes = torch.frombuffer(memory, dtype=torch.uint8, count=pages * PAGE, offset=PAGE).fill_(poison)
-        self._start = pages * PAGE - size if edge == "end" else 0
+        before = 0 if device == "cpu" else PAGE
+        self._bytes = _guarded(pages) if device == "cpu" else torch.empty((pages + 2) * PAGE, dtype=torch.uint8, device=device)
+        self._bytes.fill_(poison)
+        self._start = before + (pages * PAGE - size if edge == "end" else 0)
         self._where = (tuple(shape), tuple(strides))
         self.tensor = self._view(self._bytes, dtype)
         self._before = self._bytes.clone()
@@ -63,7 +77,7 @@ class Edge:
     def _view(self, memory: Tensor, dtype: torch.dtype) -> Tensor:
         shape, strides = self._where
         if not all(shape):
-            return torch.empty_strided(shape, strides, dtype=dtype)
+            return torch.empty_strided(shape, strides, dtype=dtype, device=memory.device)
         return memory[self._start :][: memory.numel() - self._start].view(dtype).as_strided(shape, strides)
 
     def remember(self) -> Tensor:

@@ -171,10 +171,11 @@ def cases_of(op: str) -> st.SearchStrategy[Case]:
     return transform_cases(op) if op in TRANSFORMS else image_cases(op)
 
 
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    op = draw(st.sampled_from(("blur", "blur_noise", "blur_noise", "normal", "sampler_step", "transform", "transform")))
-    return draw(cases_of(draw(st.sampled_from(TRANSFORMS)) if op == "transform" else op))
+def cases(operations: tuple[str, ...]) -> st.SearchStrategy[Case]:
+    """Of these operations; the transforms, all together, as often as two others, and blur_noise twice."""
+    transforms = tuple(op for op in operations if op in TRANSFORMS)
+    others = [st.just(op) for op in operations if op not in TRANSFORMS for _ in range(1 + (op == "blur_noise"))]
+    return st.one_of(*others, *[st.sampled_from(transforms)] * (2 if transforms else 0)).flatmap(cases_of)
 
 
 VARIANTS = 5
@@ -258,27 +259,27 @@ def strides_of(shape: list[int], layout: str) -> list[int]:
     return strides
 
 
-def tensor_of(shape: list[int], dtype: torch.dtype, parts: Case) -> tuple[Tensor, Edge]:
+def tensor_of(shape: list[int], dtype: torch.dtype, parts: Case, device: str) -> tuple[Tensor, Edge]:
     """The tensor in its place, and the pages around it."""
     layout = parts["layout"]
     strides = strides_of(shape, layout)
     if layout in ("expanded", "overlapping") and all(shape):
         span = [1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))]
-        place = Edge(span, dtype, parts["edge"])
+        place = Edge(span, dtype, parts["edge"], device=device)
         place.tensor.copy_(values_of(span, dtype, parts["values"], parts["seed"]))
         return place.remember().as_strided(shape, strides), place
-    place = Edge(shape, dtype, parts["edge"], strides)
+    place = Edge(shape, dtype, parts["edge"], strides, device=device)
     place.tensor.copy_(values_of(shape, dtype, parts["values"], parts["seed"]))
     x = place.remember()
     flipped = layout == "flipped" and x.ndim > 1 and dtype != torch.complex32  # which torch cannot flip
     return (x.flip(-1, 0) if flipped else x), place
 
 
-def out_of(shape: list[int] | torch.Size, dtype: torch.dtype, parts: Case) -> Edge:
-    return Edge(shape, dtype, parts["edge"], strides_of(list(shape), parts["layout"]), poison=0x5A)
+def out_of(shape: list[int] | torch.Size, dtype: torch.dtype, parts: Case, device: str) -> Edge:
+    return Edge(shape, dtype, parts["edge"], strides_of(list(shape), parts["layout"]), poison=0x5A, device=device)
 
 
-def level_of(parts: Case | float | None) -> Any:
+def level_of(parts: Case | float | None, device: str) -> Any:
     """A level's float or tensor; tensors end at a forbidden page."""
     if not isinstance(parts, dict):
         return parts
@@ -287,19 +288,19 @@ def level_of(parts: Case | float | None) -> Any:
         return values[0]
     dtype = dtype_of(parts.get("dtype", "float64"))
     most = torch.finfo(dtype).max if dtype == torch.float16 else math.inf  # a finite level stays one
-    numbers = torch.tensor([max(-most, min(v, most)) if math.isfinite(v) else v for v in values], dtype=torch.float64).to(dtype)
+    numbers = torch.tensor([max(-most, min(v, most)) if math.isfinite(v) else v for v in values], dtype=torch.float64).to(device, dtype)
     if form == "0-d":
         return numbers[0]
     if form == "expanded":
         return numbers[:1].expand(len(values)) if values else numbers
-    place = Edge([len(values)], dtype, "end", [3 if form == "strided" else 1])
+    place = Edge([len(values)], dtype, "end", [3 if form == "strided" else 1], device=device)
     return place.tensor.copy_(numbers)
 
 
-def seed_of(parts: Any) -> Any:
+def seed_of(parts: Any, device: str) -> Any:
     if not isinstance(parts, list):
         return parts
-    place = Edge([len(parts)], torch.int64, "end", [2])
+    place = Edge([len(parts)], torch.int64, "end", [2], device=device)
     return place.tensor.copy_(torch.tensor(parts, dtype=torch.int64))
 
 

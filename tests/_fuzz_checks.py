@@ -1,4 +1,4 @@
-"""Runs a case of tests/_fuzz_cases.py on every backend of the CPU and judges each result against arithmetic in 80 bits.
+"""Runs a case of tests/_fuzz_cases.py on the kernels of tests/_fuzz_kernels.py and judges each result against arithmetic in 80 bits.
 
 What is asked of each image (the plane ``[H, W]``; for a DCT, what it transforms together):
 
@@ -13,9 +13,8 @@ What is asked of each image (the plane ``[H, W]``; for a DCT, what it transforms
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import _oracles
@@ -23,6 +22,7 @@ import numpy as np
 import scipy.fft
 import torch
 from _fuzz_cases import REAL, TRANSFORMS, Case, dtype_of, level_of, out_of, seed_of, tensor_of
+from _fuzz_kernels import Kernels
 from _oracles import images_of, numpy_of, per_sample
 from torch import Tensor
 
@@ -32,20 +32,6 @@ Array = np.ndarray
 PI = _oracles.PI
 LARGEST: dict[str, float] = {}
 """The largest error met, in units of the allowed one, by operation and path."""
-
-
-def paths() -> Iterator[tuple[str, str]]:
-    """Backend and instruction set, each in use while it is iterated over."""
-    yield "reference", ""
-    if warmops.backends()["cpu"]:
-        native = importlib.import_module("warmops._C")
-        chosen = native.isa()
-        try:
-            for isa in native.isas():
-                native.set_isa(isa)
-                yield "cpu", isa
-        finally:
-            native.set_isa(chosen)
 
 
 def working(dtype: torch.dtype) -> torch.dtype:
@@ -60,13 +46,17 @@ def clean(values: Array) -> tuple[Array, Array]:
 
 
 class Judge:
-    """The bar for results of one case. ``axes``: those of an image."""
+    """The bar for results of one case. ``axes``: those of an image.
 
-    def __init__(self, dtype: torch.dtype, axes: tuple[int, ...], bar: float) -> None:
+    ``tensor_cores``: float32 is multiplied in parts of fewer digits, the smaller of which are lost below the normal numbers.
+    """
+
+    def __init__(self, dtype: torch.dtype, axes: tuple[int, ...], bar: float, tensor_cores: bool = False) -> None:
         self.dtype, self.axes, self.bar = dtype, axes, bar
         info = torch.finfo(working(dtype))
         self.most = float(info.max)
-        self.least = float(info.smallest_normal) * info.eps  # a subnormal step
+        split = tensor_cores and working(dtype) == torch.float32
+        self.least = float(info.smallest_normal) * (1 if split else info.eps)  # eps: a subnormal step
         real = REAL.get(dtype, dtype)
         self.real = torch.float32 if not real.is_floating_point else real
 
@@ -124,18 +114,18 @@ def over(values: Array, axes: tuple[int, ...]) -> Array:
 Call = Callable[[str, str], None]
 
 
-def prepared(case: Case) -> Call:
+def prepared(case: Case, kernels: Kernels) -> Call:
     if case["op"] == "normal":
-        return normal(case)
+        return normal(case, kernels)
     if case["op"] == "sampler_step":
-        return step(case)
-    return transform(case) if case["op"] in TRANSFORMS else image(case)
+        return step(case, kernels)
+    return transform(case, kernels) if case["op"] in TRANSFORMS else image(case, kernels)
 
 
-def run(case: Case) -> None:
+def run(case: Case, kernels: Kernels) -> None:
     """AssertionError says what is wrong."""
-    call = prepared(case)
-    for backend, isa in paths():
+    call = prepared(case, kernels)
+    for backend, isa in kernels.paths():
         call(backend, f"{case['op']} on {backend} {isa}".strip())
 
 
@@ -144,10 +134,10 @@ def recorded(x: Tensor, case: Case) -> Tensor:
     return x.detach().requires_grad_() if case["recorded"] and (x.is_floating_point() or x.is_complex()) else x
 
 
-def image(case: Case) -> Call:
+def image(case: Case, kernels: Kernels) -> Call:
     shape, dtype, noisy = case["shape"], dtype_of(case["dtype"]), case["op"] == "blur_noise"
-    x, place = tensor_of(shape, dtype, case["x"])
-    alpha, axes = level_of(case["blur"]), (-2, -1)
+    x, place = tensor_of(shape, dtype, case["x"], kernels.device)
+    alpha, axes = level_of(case["blur"], kernels.device), (-2, -1)
     result = torch.float32 if dtype == torch.uint8 else dtype
     numbers, bad = clean(images_of(x))
     n_alpha = per_sample(alpha, shape)
@@ -155,7 +145,7 @@ def image(case: Case) -> Call:
     blurred = np.where(blurs, blur(numbers, n_alpha), numbers)
     spoiled = np.where(blurs, over(bad, axes), bad)
     bar = 1e-14 if dtype == torch.float64 else 2.5e-7 if max(shape[-2:]) <= 256 else 4e-7
-    judge = Judge(result, axes, bar)
+    judge = Judge(result, axes, bar, kernels.tensor_cores)
     size, top = judge.norm(numbers), np.abs(numbers).max(axis=axes, keepdims=True, initial=0)
     reach, floor = 4 * max(shape[-2:]) * top, 8.0 * max(shape[-2:])
     whole = over(bad, axes)
@@ -168,7 +158,7 @@ def image(case: Case) -> Call:
     if not noisy:
 
         def call(backend: str, what: str) -> None:
-            out = None if case["out"] is None or case["recorded"] else out_of(shape, result, case["out"])
+            out = None if case["out"] is None or case["recorded"] else out_of(shape, result, case["out"], kernels.device)
             got = warmops.blur(recorded(x, case), alpha, out=None if out is None else out.tensor, backend=backend)
             assert got.dtype == result
             judge(what, got, blurred, size, reach, floor, np.where(blurs, whole, bad) if bad.any() else False)
@@ -177,12 +167,16 @@ def image(case: Case) -> Call:
 
         return call
 
-    beta, scale, seed = level_of(case["noise"]), level_of(case["scale"]), seed_of(case["seed"])
+    beta, scale, seed = (
+        level_of(case["noise"], kernels.device),
+        level_of(case["scale"], kernels.device),
+        seed_of(case["seed"], kernels.device),
+    )
     factor = per_sample(1.0 if scale is None else scale, shape)
     n_beta = per_sample(beta, shape)
     eps_place = None
     if case["eps"] is not None:
-        given, eps_place = tensor_of(shape, result, case["eps"])
+        given, eps_place = tensor_of(shape, result, case["eps"], kernels.device)
         eps, bad_eps = clean(numpy_of(given))
         source: Case = {"noise": given}
     else:
@@ -204,7 +198,7 @@ def image(case: Case) -> Call:
         pair = case["return_blurred"]
         outs = None
         if case["out"] is not None and not case["recorded"]:
-            outs = [out_of(shape, result, case["out"]) for _ in range(1 + pair)]
+            outs = [out_of(shape, result, case["out"], kernels.device) for _ in range(1 + pair)]
         out: Any = None if outs is None else tuple(o.tensor for o in outs) if pair else outs[0].tensor
         words: Any = {"scale": scale, "return_blurred": pair, "out": out, "backend": backend}
         got = warmops.blur_noise(recorded(x, case), alpha, beta, **source, **words)
@@ -245,14 +239,14 @@ def oracle_normal(shape: list[int], seed: Any) -> Array:
     return _oracles.normal(shape, seeds)
 
 
-def normal(case: Case) -> Call:
+def normal(case: Case, kernels: Kernels) -> Call:
     shape, dtype = case["shape"], dtype_of(case["dtype"])
-    want, seed = oracle_normal(shape, case["seed"]), seed_of(case["seed"])
+    want, seed = oracle_normal(shape, case["seed"]), seed_of(case["seed"], kernels.device)
     judge = Judge(dtype, (), 4 * torch.finfo(working(dtype)).eps)
 
     def call(backend: str, what: str) -> None:
-        out = None if case["out"] is None else out_of(shape, dtype, case["out"])
-        got = warmops.normal(shape, seed, dtype=dtype, out=None if out is None else out.tensor, backend=backend)
+        out = None if case["out"] is None else out_of(shape, dtype, case["out"], kernels.device)
+        got = warmops.normal(shape, seed, dtype=dtype, device=kernels.device, out=None if out is None else out.tensor, backend=backend)
         assert got.dtype == dtype
         judge(what, got, want, np.abs(want), np.abs(want), 0.0, False)
         untouched(what, out)
@@ -260,25 +254,25 @@ def normal(case: Case) -> Call:
     return call
 
 
-def step(case: Case) -> Call:
+def step(case: Case, kernels: Kernels) -> Call:
     """The update from its formula in the cosine domain (`warmops.sampler_step`), with the sizes of its terms."""
     shape, dtype, method, axes = case["shape"], dtype_of(case["dtype"]), case["method"], (-2, -1)
     h, w = shape[-2:]
-    x, place = tensor_of(shape, dtype, case["x"])
+    x, place = tensor_of(shape, dtype, case["x"], kernels.device)
     head_dtype, parts = dtype_of(case["head_dtype"]), case["heads"]
     if case["joined"]:
-        heads, *places = tensor_of([shape[0], 2 * shape[1], *shape[2:]], head_dtype, parts[0])
+        heads, *places = tensor_of([shape[0], 2 * shape[1], *shape[2:]], head_dtype, parts[0], kernels.device)
         split = heads.split(shape[1], dim=1) if shape[1] else (heads, heads)
     else:
-        made = [tensor_of(shape, head_dtype, p) for p in parts]
+        made = [tensor_of(shape, head_dtype, p, kernels.device) for p in parts]
         split, places = tuple(m[0] for m in made), [m[1] for m in made]
         heads = split if len(split) == 2 else split[0]
-    slope, slope_place = (None, None) if case["slope"] is None else tensor_of(shape, dtype, case["slope"])
+    slope, slope_place = (None, None) if case["slope"] is None else tensor_of(shape, dtype, case["slope"], kernels.device)
     levels = dict(case["levels"])
     if case["as_tensors"]:
         rising = 1 + 0.1 * torch.arange(shape[0], dtype=torch.float64)
-        levels = {name: (value * rising).to(dtype_of(case["as_tensors"])) for name, value in levels.items()}
-    skip, rate = level_of(case["c_skip"]), case["alpha_rate"]
+        levels = {name: (value * rising).to(kernels.device, dtype_of(case["as_tensors"])) for name, value in levels.items()}
+    skip, rate = level_of(case["c_skip"], kernels.device), case["alpha_rate"]
     words: Any = {**levels, "method": method, "c_skip": skip, "eta": case["eta"], "floor": case["floor"]}
     words["c_out"] = tuple(case["c_out"]) if len(split) == 2 else case["c_out"][0]
 
@@ -289,7 +283,7 @@ def step(case: Case) -> Call:
     d, eta, c_skip = np.longdouble(case["floor"]), np.longdouble(case["eta"]), per_sample(skip, shape)
     weighted = [(c_skip, state), *zip((np.longdouble(c) for c in case["c_out"]), inputs, strict=False)]
     x0 = sum(factor * values for factor, values in weighted)
-    judge = Judge(dtype, axes, 1e-13 if dtype == torch.float64 else 3e-7)
+    judge = Judge(dtype, axes, 1e-13 if dtype == torch.float64 else 3e-7, kernels.tensor_cores)
     size, size0, size_slope = judge.norm(state), sum(np.abs(f) * judge.norm(v) for f, v in weighted), judge.norm(given + 0 * state)
     modes = (PI * np.arange(h, dtype=np.longdouble) / h)[:, None] ** 2 + (PI * np.arange(w, dtype=np.longdouble) / w) ** 2
 
@@ -323,6 +317,7 @@ def step(case: Case) -> Call:
         else:
             want, terms = back(u + long / 2 * (drift - cosine(given + 0 * u))), size + np.abs(long) / 2 * (terms_slope + size_slope)
     filtered = bool(np.any(a != 0) or np.any(a_next != 0)) if method == "ddim" else bool(np.any(here_a != 0))
+    must_spread = filtered and d != 1  # a floor of 1 leaves nothing to filter, which a backend may make use of
     images = np.logical_or.reduce([bad, *bad_heads])
     images = over(images, axes) if filtered else images
     spoiled = images | (bad_slope & np.ones(state.shape, dtype=bool))  # a slope is only added: pixel by pixel
@@ -333,7 +328,7 @@ def step(case: Case) -> Call:
     def call(backend: str, what: str) -> None:
         outs = None
         if case["out"] is not None and not case["recorded"]:
-            outs = [out_of(shape, dtype, case["out"]) for _ in range(1 + case["return_slope"])]
+            outs = [out_of(shape, dtype, case["out"], kernels.device) for _ in range(1 + case["return_slope"])]
         out: Any = None if outs is None else tuple(o.tensor for o in outs) if case["return_slope"] else outs[0].tensor
         more: Any = {"alpha_rate": case["alpha_rate"], "return_slope": case["return_slope"], "out": out, "backend": backend}
         got = warmops.sampler_step(recorded(x, case), heads, **words, slope=slope, **more)
@@ -342,16 +337,16 @@ def step(case: Case) -> Call:
         judge(what, got, want, terms, reach + 16 * h * w * (judge.norm(want) + terms), floor * times, spoiled)
         if got_slope is not None:
             judge(what + ", slope", got_slope, want_slope, terms_slope, reach + 16 * h * w * terms_slope, floor * (1 + pull), spoiled)
-        if filtered:
+        if must_spread:
             assert not np.isfinite(numpy_of(got)[np.broadcast_to(spoiled, want.shape)]).any(), f"{what}: a NaN or infinity is lost"
         untouched(what, place, *places, slope_place, *(outs or ()))
 
     return call
 
 
-def transform(case: Case) -> Call:
+def transform(case: Case, kernels: Kernels) -> Call:
     op, shape, dtype, arguments = case["op"], case["shape"], dtype_of(case["dtype"]), case["arguments"]
-    x, place = tensor_of(shape, dtype, case["x"])
+    x, place = tensor_of(shape, dtype, case["x"], kernels.device)
     numbers = x if dtype.is_floating_point or dtype.is_complex else x.to(torch.get_default_dtype())
     several = op[-1] in "n2"
     named = arguments["dim"] if several else [arguments["dim"]]
@@ -387,7 +382,7 @@ def transform(case: Case) -> Call:
     floor = 8.0 * points * max(1.0, gain)
 
     def call(backend: str, what: str) -> None:
-        out = None if case["out"] is None or case["recorded"] else out_of(result, numbers.dtype, case["out"])
+        out = None if case["out"] is None or case["recorded"] else out_of(result, numbers.dtype, case["out"], kernels.device)
         got = getattr(warmops, op)(recorded(x, case), **arguments, out=None if out is None else out.tensor, backend=backend)
         assert got.dtype == numbers.dtype and list(got.shape) == result
         judge(what, got, want, size, reach, floor, spoiled)

@@ -45,6 +45,24 @@ def test_corpus_edges_and_random_cases(rng: torch.Generator) -> None:
     assert cases_of(fuzz("--corpus", "--edges", "--cases", "150", "--seed", fresh(rng))) >= 1000
 
 
+def test_triton_in_the_interpreter(rng: torch.Generator) -> None:
+    """Triton's kernels on the committed cases that are small, and on a few fresh ones."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    assert cases_of(fuzz("--kernels", "triton", "--corpus", "--cases", "20", "--seed", fresh(rng))) >= 40
+
+
+def test_cuda_on_the_host(rng: torch.Generator) -> None:
+    """The CUDA transforms, compiled for the host, between forbidden pages."""
+    pytest.importorskip("warmops._C", reason="the extension warmops._C was not built", exc_type=ImportError)
+    assert cases_of(fuzz("--kernels", "cuda", "--corpus", "--cases", "40", "--seed", fresh(rng))) >= 40
+
+
+def test_what_cannot_run_is_said() -> None:
+    for arguments in (("--op", "blur"), ("--repeat", CASE)):
+        done = fuzz("--kernels", "cuda", *arguments)
+        assert done.returncode == 1 and "none failing" not in done.stdout and "cuda" in done.stderr, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_twenty_thousand_random_cases(rng: torch.Generator) -> None:
     assert cases_of(fuzz("--cases", "20000", "--seed", fresh(rng))) >= 20_000
@@ -56,4 +74,4 @@ def test_a_crash_can_be_repeated(tmp_path: Path) -> None:
     program = f"import ctypes, warmops\n    warmops.blur = lambda x, *a, **k: {faulty}\n"
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nif '--child' in sys.orig_argv:\n    {program}")
     done = fuzz("--repeat", CASE, first=str(tmp_path))
-    assert done.returncode == 1 and "killed by signal 11" in done.stderr and f"--repeat '{CASE}'" in done.stderr, done.stderr
+    assert done.returncode == 1 and "killed by signal 11" in done.stderr and f"--kernels cpu --repeat '{CASE}'" in done.stderr, done.stderr

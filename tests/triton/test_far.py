@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from _sparse_memory import far_strides, sparse
 
 import warmops.triton as backend
-
-sys.path.append(str(Path(__file__).parents[1]))
-from _sparse_memory import far_strides, sparse
 
 # Strides that do not fit 31 or 32 bits, and one that does while its multiples do not.
 STRIDES = {0: 2**32 + 3, 1: 2**31 + 11, 2: 2**30 + 5, 3: 2**32 + 3}
