@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import io
 import json
 import math
 import operator
 import os
+import platform
 import signal
 import sys
 import time
@@ -315,9 +317,19 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def keep_freed_memory() -> None:
+    """Has the C library keep what a step frees for the next one. Given back to the system and fetched again, page by page, it makes
+    training steps of the preset tiny take 6% longer."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option, value in ((-3, 2**25), (-1, 2**31 - 1)):  # M_MMAP_THRESHOLD at its limit, M_TRIM_THRESHOLD
+            libc.mallopt(option, value)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0, or 1 with a message for what the user can mend."""
     arguments = parser().parse_args(argv)
+    keep_freed_memory()
     try:
         arguments.run_command(arguments)
     except (ValueError, ImportError, OSError, FloatingPointError, SamplingError, torch.OutOfMemoryError) as error:
