@@ -1,52 +1,59 @@
 """Images per second of a training step, and how much of it the forward process takes: with warmops, and with plain PyTorch.
 
-Both steps are the same network, the same targets and the same optimizer; only where ``x_t`` and ``A x_0`` come from differs. The
-plain form is what a user would write: the DCT matrices once, then per step two products for each of DCT and its inverse, and
-``randn``. The tiny preset runs anywhere; the CIFAR-10 preset needs a GPU (or ``--preset cifar10`` and patience).
+    python benchmarks/bench_train.py                              # tiny, and the forward process of the CIFAR-10 preset
+    python benchmarks/bench_train.py --quick                      # tiny, nothing compiled, within a minute
+    python benchmarks/bench_train.py --presets cifar10 --device cuda
 
-    python benchmarks/bench_train.py [--preset tiny] [--threads 2] [--seconds 20] [--json FILE]
-    python benchmarks/bench_train.py --preset cifar10 --forward-only        # what a CPU has time for
+All steps are of the same network, targets and optimizer; only where ``x_t`` and ``A x_0`` come from differs. The plain form is
+what a user would write: the DCT matrices once, then per step two products for each of DCT and its inverse, and ``randn``. The
+process keeps freed memory, as the command ``warmdiff train`` does. benchmarks/README.md says how to read the numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
-import json
 import math
+import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import _chart
+import _contest
+import _options
+import _report
 import _timing
 import torch
+from _extras import require_for
+from _rivals import dct_basis
 from torch import Tensor
 
 import warmops
 from warmdiff import loss as loss_module
+from warmdiff.cli import keep_freed_memory
 from warmdiff.config import TrainConfig
 from warmdiff.loss import draw_levels
 from warmdiff.randomness import seeds
 from warmdiff.spectrum import DataSpectrum
 from warmdiff.training import Trainer, World
 
+SEED = 0
 SHAPES = {"tiny": (1, 8, 8), "small": (1, 28, 28), "cifar10": (3, 32, 32), "ffhq64": (3, 64, 64), "lsun128": (3, 128, 128)}
+CPU_STEPS = ("tiny", "small")  # a step of the others takes minutes there
+SECONDS, QUICK_SECONDS = 20.0, 4.0  # of timing each case
+Form = Callable[..., tuple[Tensor, Tensor]]
 
 
 class PlainForward:
-    """`warmops.blur_noise` as four matrix products and ``randn``, for one image size."""
+    """`warmops.blur_noise` with ``return_blurred`` as four matrix products and ``randn``, for images like x."""
 
-    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
-        def basis(n: int) -> Tensor:
-            k = torch.arange(n, dtype=torch.float64)
-            matrix = torch.cos(math.pi * k[:, None] * (2 * k + 1) / (2 * n)) * math.sqrt(2 / n)
-            matrix[0] /= math.sqrt(2)
-            return matrix.float().to(device)
-
-        self.rows, self.columns = basis(size[0]), basis(size[1])
-        squares = [(torch.arange(n, device=device) * math.pi / n) ** 2 for n in size]
+    def __init__(self, x: Tensor) -> None:
+        self.rows, self.columns = dct_basis(x.shape[-2], x), dct_basis(x.shape[-1], x)
+        squares = [(torch.arange(n, dtype=x.dtype, device=x.device) * math.pi / n) ** 2 for n in x.shape[-2:]]
         self.eigenvalues = squares[0][:, None] + squares[1]
 
     def __call__(
@@ -59,76 +66,168 @@ class PlainForward:
         return scale * (blurred + beta * torch.randn_like(x)), blurred
 
 
-def medians(calls: dict[str, Callable[[], object]], seconds: float, device: torch.device) -> list[float]:
-    """Median seconds of each call; at least three rounds."""
-    timings = _timing.interleave(calls, 100_000, _timing.clock(device.type), budget=seconds)
-    return [timings[name].median for name in calls]
+def forms(x: Tensor, quick: bool) -> Iterator[tuple[str, str, Form]]:
+    """Name, kind and function of each way to blur and add noise."""
+    yield "warmops", "ours", warmops.blur_noise
+    yield "plain PyTorch", "rival", PlainForward(x)
+    if not quick:
+        yield "plain PyTorch, compiled", "rival", torch.compile(PlainForward(x))
 
 
-def measure(config: TrainConfig, preset: str, seconds: float, steps: bool) -> list[dict[str, Any]]:
-    """A row for each form of the forward process; without ``steps``, of its time alone."""
-    device = torch.device(config.device)
-    shape, n = SHAPES[preset], config.batch
-    images = torch.randint(0, 256, (n, *shape), dtype=torch.uint8, device=device)
-    x0, positions = images.float() / 127.5 - 1, torch.arange(n)
+def forward_contest(config: TrainConfig, images: Tensor, quick: bool, clock: _timing.Clock) -> _contest.Contest:
+    """The forward process of a batch, alone."""
+    n, x0, positions = len(images), images.float() / 127.5 - 1, torch.arange(len(images))
     levels = draw_levels(config, positions)
-    alpha, beta = levels.alpha.to(device), levels.beta.to(device)
-    forms: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
-        "warmops": warmops.blur_noise,
-        "plain PyTorch": PlainForward((shape[1], shape[2]), device),
+    alpha, beta = levels.alpha.to(images.device), levels.beta.to(images.device)
+    given = {
+        "seed": seeds(SEED, "noise", positions).to(images.device),
+        "scale": torch.ones(n, device=images.device),
+        "return_blurred": True,
     }
-    given = {"seed": seeds(0, "noise", positions).to(device), "scale": torch.ones(n, device=device), "return_blurred": True}
-    blurred = [form(x0, alpha, beta, **given)[1] for form in forms.values()]
-    assert (blurred[0] - blurred[1]).norm() < 1e-5 * blurred[0].norm(), "the two forms do not blur alike"
-    with torch.no_grad():
-        alone = medians({name: functools.partial(form, x0, alpha, beta, **given) for name, form in forms.items()}, seconds / 2, device)
+    exact = PlainForward(x0.double())(x0.double(), alpha, beta, **given)[1]
 
-    def step(trainer: Trainer, form: Callable[..., tuple[Tensor, Tensor]]) -> None:
-        kept, loss_module.warmops = loss_module.warmops, types.SimpleNamespace(blur_noise=form)  # type: ignore[assignment]
-        try:
-            trainer.train_step(images, None, positions)
-        finally:
-            loss_module.warmops = kept
+    def verify(contestant: _contest.Contestant, variant: str, step: _contest.Step, *arguments: Tensor) -> float:
+        error = float((step(*arguments)[1].double() - exact).norm() / exact.norm())
+        if not error < 1e-5:
+            raise _contest.WrongAnswer(f"{contestant.name}: the blurred images are off by {error:.1e}")
+        return error
 
-    whole = [math.nan] * len(forms)
-    if steps:
-        world, spectrum = World(device.type), DataSpectrum.constant(shape)
-        calls = {name: functools.partial(step, Trainer(config, shape, 0, spectrum, world), form) for name, form in forms.items()}
-        whole = medians(calls, 2 * seconds, device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return [
-        {
-            "preset": preset, "batch": n, "device": where, "torch": torch.__version__, "forward": name, "forward_ms": 1e3 * forward,
-            **({"images_per_second": n / total, "step_ms": 1e3 * total, "share_percent": 100 * forward / total} if steps else {}),
+    def contestant(name: str, kind: str, form: Form) -> _contest.Contestant:
+        return _contest.Contestant(name, kind, {"": lambda _: lambda x, alpha, beta: form(x, alpha, beta, **given)})
+
+    return _contest.prepare((contestant(*form) for form in forms(x0, quick)), (x0, alpha, beta), verify, clock)
+
+
+def step_contest(config: TrainConfig, images: Tensor, quick: bool, clock: _timing.Clock) -> _contest.Contest:
+    """Whole training steps, each form with a network of its own."""
+    shape, positions = tuple(images.shape[1:]), torch.arange(len(images))
+    world, spectrum = World(images.device.type), DataSpectrum.constant((shape[0], shape[1], shape[2]))
+
+    def contestant(name: str, kind: str, form: Form) -> _contest.Contestant:
+        def build(_: Tensor) -> _contest.Step:
+            trainer = Trainer(config, (shape[0], shape[1], shape[2]), 0, spectrum, world)
+
+            def step(images: Tensor) -> list[float]:
+                kept, loss_module.warmops = loss_module.warmops, types.SimpleNamespace(blur_noise=form)  # type: ignore[assignment]
+                try:
+                    return trainer.train_step(images, None, positions)[0]
+                finally:
+                    loss_module.warmops = kept
+
+            return step
+
+        return _contest.Contestant(name, kind, {"": build})
+
+    def verify(contestant: _contest.Contestant, variant: str, step: _contest.Step, *arguments: Tensor) -> None:
+        if not all(map(math.isfinite, step(*arguments))):
+            raise _contest.WrongAnswer(f"{contestant.name}: its loss is not finite")
+
+    return _contest.prepare((contestant(*form) for form in forms(images.float(), quick)), (images,), verify, clock)
+
+
+def run_preset(options: argparse.Namespace, preset: str) -> list[dict[str, Any]]:
+    """The forward process, and where the machine has time for it the step, with what the former takes of the latter."""
+    config = TrainConfig.preset(preset, device=options.device, conditional=False)
+    on_cpu, clock = options.device == "cpu", _timing.clock(options.device)
+    config = dataclasses.replace(config, batch=options.batch or config.batch, precision="fp32" if on_cpu else config.precision)
+    if on_cpu:
+        torch.set_num_threads(options.threads or config.threads or options.all_threads)
+    images = torch.randint(0, 256, (config.batch, *SHAPES[preset]), dtype=torch.uint8).to(options.device)
+    parts = {"forward process": forward_contest} | ({"training step": step_contest} if preset in CPU_STEPS or not on_cpu else {})
+    cases, forward = [], {}
+    for part, prepare in parts.items():
+        contest = prepare(config, images, options.quick, clock)
+        with torch.set_grad_enabled(part == "training step"):
+            timings = contest.run(options.rounds, clock, budget=QUICK_SECONDS if options.quick else SECONDS)
+        entries = contest.entries
+        kinds = {name: entry.contestant.kind for name, entry in entries.items()}
+        errors = {name: entry.error for name, entry in entries.items()}
+        moved = dict.fromkeys(entries, 3 * 4 * images.numel())  # x0 once, x_t and A x0 once
+        rows = _report.rows_of_case(timings, kinds, dict.fromkeys(entries, ""), errors, moved, images.numel())
+        for row in rows:
+            name = row["contestant"]
+            row["images per second"] = len(images) / (row["median ms"] / 1e3)
+            forward.setdefault(name, row["median ms"])
+            row["forward process, percent"] = 100 * forward[name] / row["median ms"]
+        threads = torch.get_num_threads()
+        where = f", {threads} thread{'s' * (threads > 1)}" if on_cpu else ""
+        case = {
+            "part": part,
+            "preset": preset,
+            "shape": f"{part}, {preset} {'x'.join(map(str, images.shape))}{where},",
+            "dtype": config.precision if part == "training step" else "fp32",
+            "batch MB": 4 * images.numel() / 1e6,
+            "slower than the best rival": _report.losses(rows),
+            "not measured": contest.absent,
+            "rows": rows,
         }
-        for name, forward, total in zip(forms, alone, whole, strict=True)
+        print(f"\n{_report.case_title(case)}\n{_report.plain_table(*cells(case))}")
+        for text in contest.absent:
+            print(f"  not measured: {text}")
+        cases.append(case)
+    return cases
+
+
+def cells(case: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    header = ["", "kind", "ms", "p20..p80", "images/s", "vs best rival", "forward process"]
+    return header, [
+        [
+            row["contestant"], row["kind"], f"{row['median ms']:.3f}", f"{row['p20 ms']:.3f}..{row['p80 ms']:.3f}",
+            f"{row['images per second']:,.0f}", f"{row['times faster than best rival']:.2f}x", f"{row['forward process, percent']:.2f}%",
+        ]
+        for row in case["rows"]
     ]  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=tuple(SHAPES), help="default: cifar10 on a GPU, else tiny")
+def document(results: dict[str, Any], chart: str | None) -> str:
+    """The whole report in Markdown."""
+    parts = _report.head(results, chart)
+    for case in results["cases"]:
+        parts += [f"## {_report.case_title(case)}", _report.markdown_table(*cells(case))]
+        parts += [f"Not measured: {text}." for text in case["not measured"]]
+    return "\n\n".join([*parts, f"**{_report.summary(results['cases'])}**"]) + "\n"
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="tiny, nothing compiled, few repeats: ends within a minute on 2 cores")
+    parser.add_argument(
+        "--presets", nargs="+", choices=list(SHAPES), help="default: tiny and cifar10; cifar10 on a GPU; --quick: the first"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to run (default: cpu)")
     parser.add_argument("--batch", type=int, help="default: the preset's")
     parser.add_argument("--threads", type=int, help="CPU threads of torch (default: the preset's: 1 for tiny, all for the others)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="time for each measurement (default: 10)")
-    parser.add_argument("--forward-only", action="store_true", help="no training steps: large presets on a CPU")
-    parser.add_argument("--json", type=Path, help="also append the rows to this JSON-lines file")
-    arguments = parser.parse_args()
-    gpu = torch.cuda.is_available()
-    preset = arguments.preset or ("cifar10" if gpu else "tiny")
-    config = TrainConfig.preset(preset, device="cuda" if gpu else "cpu", conditional=False)
-    config = dataclasses.replace(config, batch=arguments.batch or config.batch, precision=config.precision if gpu else "fp32")
-    torch.set_num_threads(arguments.threads or config.threads or torch.get_num_threads())
-    rows = measure(config, preset, arguments.seconds, not arguments.forward_only)
-    print(f"{preset}, batch {config.batch}, {rows[0]['device']}, torch {torch.__version__}")
-    print(f"{'forward process':<16}{'forward, ms':>14}{'step, ms':>12}{'images/s':>12}{'share':>9}")
-    for row in rows:
-        rest = f"{row['step_ms']:>12.2f}{row['images_per_second']:>12.1f}{row['share_percent']:>8.2f}%" if "step_ms" in row else ""
-        print(f"{row['forward']:<16}{row['forward_ms']:>14.3f}{rest}")
-    print(f"plain PyTorch's forward process takes {rows[1]['forward_ms'] / rows[0]['forward_ms']:.1f} times as long as warmops'")
-    if arguments.json:
-        with open(arguments.json, "a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+    parser.add_argument("--rounds", type=int, help="timed calls of each contestant (default: 101, quick: 15; fewer where time runs out)")
+    parser.add_argument(
+        "--out", type=Path, default=_options.RESULTS, metavar="DIR", help="where the result files go (default: benchmarks/results)"
+    )
+    parser.set_defaults(isa=None, backend=None, all_threads=torch.get_num_threads())
+    options = parser.parse_args(argv)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device here")
+    presets = ["tiny", "cifar10"] if options.device == "cpu" else ["cifar10"]
+    options.presets = options.presets or (presets[:1] if options.quick else presets)
+    options.rounds = options.rounds if options.rounds is not None else 15 if options.quick else 101
+    if any(value is not None and value < 1 for value in (options.rounds, options.batch, options.threads)):
+        parser.error("--rounds, --batch and --threads must be at least 1")
+    return options
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    options = arguments(argv)
+    require_for(options.device, "matplotlib")
+    keep_freed_memory()
+    results: dict[str, Any] = {
+        "benchmark": "train",
+        "title": "Training",
+        "machine": _options.start(options, "training", SEED),
+        "inputs": {"images": f"random bytes, seed {SEED}", "levels": "one pair for each image, drawn as the preset says"},
+        "rounds": options.rounds,
+        "cases": [case for preset in options.presets for case in run_preset(options, preset)],
+    }
+    print(f"\n{_report.summary(results['cases'])}")
+    _options.save(results, options, _chart.draw, document)
+    return results
 
 
 if __name__ == "__main__":

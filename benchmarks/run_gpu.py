@@ -59,7 +59,7 @@ def steps() -> list[Step]:
     here, quick = ("--out", "{out}"), ("--device", "cuda", "--quick")
     ops = ("--ops", "clone", "normal", "blur_noise", "step euler", "dct2", "--dtypes", "float32", "bfloat16")
     small = ("--tool", "memcheck", "--error-exitcode", "9", *bench("_gpu_accuracy.py", "{out}", "--small"))
-    training = ("--preset", "cifar10", "--batch", "128", "--seconds", "3", "--json", "{out}/train.jsonl")
+    training = ("--presets", "cifar10", "--batch", "128")
     return [
         Step("accuracy", bench("_gpu_accuracy.py", "{out}"), 40),
         Step("roofline", bench("roofline.py", "--sizes", "32", "64", "128", *ops, *here), 50),
@@ -68,7 +68,7 @@ def steps() -> list[Step]:
         Step("tests", bench("_gpu_tests.py", "{out}", "--seconds", "105"), 115),
         Step("sampler", bench("bench_sampler.py", *quick, "--sizes", "64", "--tasks", "euler", "run", *here), 45),
         Step("dct", bench("bench_dct.py", *quick, "--batches", "many", *here), 30),
-        Step("training", bench("bench_train.py", *training), 25),
+        Step("training", bench("bench_train.py", *quick, *training, *here), 25),
         Step("memcheck", (sanitizer or "", *small), 30, None if sanitizer else "compute-sanitizer is not installed"),
     ]
 

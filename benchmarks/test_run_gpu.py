@@ -78,7 +78,7 @@ def test_the_real_plan_fits() -> None:
     assert {path.name for path in run_gpu.HERE.glob("bench_*.py")} <= names, "a benchmark that no step runs"
 
 
-@pytest.mark.parametrize("script", ["bench_forward", "bench_sampler", "bench_dct", "roofline"])
+@pytest.mark.parametrize("script", ["bench_forward", "bench_sampler", "bench_dct", "bench_train", "roofline"])
 def test_the_options_of_the_plan_exist(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each benchmark's parser takes them; without a GPU that is all that it objects to."""
     step = next(step for step in run_gpu.steps() if any(part.endswith(f"{script}.py") for part in step.command))
