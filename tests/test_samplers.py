@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -512,6 +513,23 @@ def test_bad_input(name: str) -> None:
     with pytest.raises(kind) as caught:
         warmdiff.sample(arguments.pop("denoiser"), arguments.pop("shape"), **arguments)
     assert all(want in str(caught.value) for want in wants), caught.value
+
+
+@pytest.mark.parametrize("sampler", ["heun", "ddim"])
+def test_generate_lets_states_go(sampler: str) -> None:
+    """What was predicted some steps ago is not kept: memory does not grow with the number of steps."""
+    made: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def watched(x: Tensor, beta: Tensor) -> warmdiff.Prediction:
+        nonlocal most
+        most = max(most, sum(reference() is not None for reference in made))
+        prediction = warmdiff.Prediction(torch.zeros_like(x), torch.zeros_like(x))
+        made.append(weakref.ref(prediction.blurred))
+        return prediction
+
+    warmdiff.generate(watched, (2, 1, 8, 8), steps=12, sampler=sampler, backend="reference")
+    assert len(made) >= 12 and most <= 2
 
 
 @pytest.mark.parametrize("batch", [None, 1, 2])

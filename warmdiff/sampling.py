@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
@@ -356,9 +357,13 @@ def generate(
         if cuda_graph and part.stop > first:
             parts.append(_replayed(denoiser, size, seeds[part].to(device), start, device, dict(options)))
             continue
-        *_, last = sample(denoiser, size, seed=seeds[part], x_init=start, device=device, **options)
-        parts.append(last.x)
+        parts.append(_last(sample(denoiser, size, seed=seeds[part], x_init=start, device=device, **options)))
     return torch.cat(parts)
+
+
+def _last(states: Iterator[State]) -> Tensor:
+    """Where they end; those on the way are let go."""
+    return deque(states, maxlen=1)[0].x
 
 
 _graphs: weakref.WeakKeyDictionary[Any, tuple[Any, Graph]] = weakref.WeakKeyDictionary()  # the last of each denoiser
@@ -371,16 +376,14 @@ def _replayed(
     """The end of `sample` by a graph: that of the last such call, where nothing but seeds and images differs, or a new one."""
     if options.get("betas") is not None:
         options = options | {"betas": tuple(torch.as_tensor(options["betas"], dtype=torch.float64).tolist())}
-    start = None if x_init is None else x_init.to(device)
-    inputs = [seeds] if start is None else [seeds, start]
+    inputs = [seeds] if x_init is None else [seeds, x_init.to(device)]
 
     def key() -> tuple[Any, ...]:
         held = [(v.data_ptr(), v.shape, v.stride(), v.dtype) if isinstance(v, Tensor) else v for v in reached(denoiser)]
         return shape, [t.dtype for t in inputs], seeds.device, sorted(options.items()), getattr(denoiser, "__func__", None), held
 
     def end(seeds: Tensor, x_init: Tensor | None = None) -> tuple[Tensor, ...]:
-        *_, last = sample(denoiser, shape, seed=seeds, x_init=x_init, device=device, **options)
-        return (last.x,)
+        return (_last(sample(denoiser, shape, seed=seeds, x_init=x_init, device=device, **options)),)
 
     owner = getattr(denoiser, "__self__", denoiser)  # a bound method lives no longer than its call
     try:
