@@ -150,11 +150,11 @@ def run_preset(options: argparse.Namespace, preset: str) -> list[dict[str, Any]]
             forward.setdefault(name, row["median ms"])
             row["forward process, percent"] = 100 * forward[name] / row["median ms"]
         threads = torch.get_num_threads()
-        where = f", {threads} thread{'s' * (threads > 1)}" if on_cpu else ""
+        where = f" ({threads} thread{'s' * (threads > 1)})" if on_cpu else ""
         case = {
             "part": part,
             "preset": preset,
-            "shape": f"{part}, {preset} {'x'.join(map(str, images.shape))}{where},",
+            "shape": f"{part}, {preset} {'x'.join(map(str, images.shape))}{where}",
             "dtype": config.precision if part == "training step" else "fp32",
             "batch MB": 4 * images.numel() / 1e6,
             "slower than the best rival": _report.losses(rows),

@@ -57,11 +57,21 @@ def test_overflow_on_the_way(rng: torch.Generator) -> None:
     assert not judged(got, want, reach=1e39)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 @pytest.mark.parametrize("edge", EDGES)
-def test_memory_around_a_tensor(edge: str) -> None:
-    place = Edge((2, 5), torch.float32, edge, [12, 2])
+def test_memory_around_a_tensor(edge: str, device: str) -> None:
+    """Between forbidden pages, and as on a GPU (by another name of this device), between poisoned ones."""
+    place = Edge((2, 5), torch.float32, edge, [12, 2], device=device)
     place.tensor.fill_(1.0)
     assert place.untouched(including_tensor=False) and not place.untouched()
     inside = place.tensor.as_strided((1,), (1,), place.tensor.storage_offset() + 1)  # between two elements
     inside.fill_(0.0)
+    assert not place.untouched(including_tensor=False)
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("offset", [-1, 2 * 12 + 5])  # before the first element, after the last one
+def test_a_write_beyond_a_tensor_where_nothing_is_forbidden(edge: str, offset: int) -> None:
+    place = Edge((3, 5), torch.float32, edge, [12, 1], device="cpu:0")
+    place.tensor.as_strided((1,), (1,), place.tensor.storage_offset() + offset).fill_(1.0)
     assert not place.untouched(including_tensor=False)

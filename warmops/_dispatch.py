@@ -128,8 +128,10 @@ def _why_not(backend: str, device: torch.device) -> str | None:
     if backend == "triton" and not triton_interpreted():
         if device.type != "cuda":
             return f"it runs on CUDA tensors, got tensors on {device}"
+        if torch.version.hip is not None:
+            return f"the Triton kernels are for NVIDIA GPUs, {device} is not one"
         capability = torch.cuda.get_device_capability(device)
-        if torch.version.hip is None and capability < (8, 0):
+        if capability < (8, 0):
             return f"the Triton kernels need compute capability 8.0 or newer, {device} has {capability[0]}.{capability[1]}"
     return None
 

@@ -8,7 +8,7 @@ from _cases import available
 from test_fuzz import cases_of, fresh, fuzz
 
 
-@pytest.mark.parametrize(("kernels", "cases"), [("triton", 40), ("cuda", 400)])
+@pytest.mark.parametrize(("kernels", "cases"), [("triton", 15), ("cuda", 400)])
 def test_fresh_cases(kernels: str, cases: int, rng: torch.Generator) -> None:
     """Few for Triton, which compiles each shape anew."""
     available(kernels)
