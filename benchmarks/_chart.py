@@ -44,7 +44,7 @@ def draw(results: dict[str, Any], path: Path, dtype: str = "float32") -> None:
 def _panel(axis: Any, case: dict[str, Any]) -> None:
     rows = case["rows"][::-1]
     values = [row["ns per pixel"] for row in rows]
-    low, high = min(values), max(values)
+    low, high = (at(row["ns per pixel"] / row["median ms"] * row[end] for row in rows) for at, end in ((min, "p20 ms"), (max, "p80 ms")))
     for position, (row, value) in enumerate(zip(rows, values, strict=True)):
         colour = COLOURS[row["kind"]]
         per_ms = value / row["median ms"]
