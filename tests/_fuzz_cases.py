@@ -114,7 +114,7 @@ def step_cases(draw: st.DrawFn) -> Case:
     beta_next = beta * draw(st.one_of(st.floats(0.1, 1.0), st.sampled_from((0.5, 0.9, 1.0) if method == "heun" else (0.0, 0.5, 1.0))))
     as_tensors = draw(st.sampled_from((None, None, "float32", "float64")))
     least = 1e-6 if as_tensors == "float32" else 0.0  # levels that float32 cannot tell apart are no step
-    if method != "ddim" and beta - beta_next <= least * beta and alpha - alpha_next <= least * alpha:
+    if method != "ddim" and beta - beta_next <= least * beta and alpha - alpha_next <= least * max(alpha, 1e-30):
         beta_next = beta / 2
     case = {"op": "sampler_step", "method": method, "shape": shape, "x": draw(tensor_parts), "dtype": draw(st.sampled_from(FLOATS))}
     case["levels"] = {"alpha": alpha, "beta": beta, "alpha_next": alpha_next, "beta_next": beta_next}

@@ -296,7 +296,8 @@ def step(case: Case, kernels: Kernels) -> Call:
     def decay(level: Array) -> Array:
         return np.exp(-modes * level**2 / 2)
 
-    u, u0, want_slope, terms_slope, times = cosine(state), cosine(x0), None, 0.0, np.longdouble(1)
+    u, u0, want_slope, terms_slope = cosine(state), cosine(x0), None, 0.0
+    times, steep = np.longdouble(1), np.longdouble(0)
     if method == "ddim":
         keep = np.sqrt((b_next - eta) * (b_next + eta)) / b
         m, m_next = (1 - d) * decay(a) + d, (1 - d) * decay(a_next) + d
@@ -306,6 +307,8 @@ def step(case: Case, kernels: Kernels) -> Call:
         long = np.where(still, a_next - a, b_next - b)
         rate = (a_next - a) / long if rate is None else np.longdouble(rate)
         here_a, here_b = (a_next, b_next) if method == "heun" else (a, b)
+        # The multipliers, which may be subnormal themselves, are multiplied by as much.
+        steep = (1 - d) * modes.max() * here_a * np.abs(rate)
         pull, sharpen = np.where(still, 0, 1 / here_b), (1 - d) * modes * here_a * rate * decay(here_a)
         drift = pull * (u - ((1 - d) * decay(here_a) + d) * u0) - sharpen * u0
         # The factor before the largest exponential is part of what is summed.
@@ -334,9 +337,11 @@ def step(case: Case, kernels: Kernels) -> Call:
         got = warmops.sampler_step(recorded(x, case), heads, **words, slope=slope, **more)
         got, got_slope = got if case["return_slope"] else (got, None)
         assert got.dtype == dtype
-        judge(what, got, want, terms, reach + 16 * h * w * (judge.norm(want) + terms), floor * times, spoiled)
+        judge(what, got, want, terms, reach + 16 * h * w * (judge.norm(want) + terms), floor * times * (1 + steep), spoiled)
         if got_slope is not None:
-            judge(what + ", slope", got_slope, want_slope, terms_slope, reach + 16 * h * w * terms_slope, floor * (1 + pull), spoiled)
+            judge(
+                what + ", slope", got_slope, want_slope, terms_slope, reach + 16 * h * w * terms_slope, floor * (1 + pull + steep), spoiled
+            )
         if must_spread:
             assert not np.isfinite(numpy_of(got)[np.broadcast_to(spoiled, want.shape)]).any(), f"{what}: a NaN or infinity is lost"
         untouched(what, place, *places, slope_place, *(outs or ()))
