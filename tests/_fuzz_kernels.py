@@ -40,8 +40,8 @@ class Kernels:
         """Whether float32 goes through the parts that tensor cores multiply."""
         return self.name == "triton"
 
-    def run(self, case: Case) -> bool:
-        """Whether they can: in the interpreter, few elements, and no bfloat16, which it truncates, and misreads where it is subnormal."""
+    def can_run(self, case: Case) -> bool:
+        """In the interpreter: few elements, and no bfloat16, which it truncates, and misreads where it is subnormal."""
         if case["op"] not in self.operations:
             return False
         return not self.interpreted or (self.small(case) and "bfloat16" not in str(case))
