@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-HALVES = {"two-pass": 118, "not two-pass": 231}
+HALVES = {"two-pass": 100, "not two-pass": 200}
 """Two processes side by side, by ``-k``, and how many tests at least run in each: finding nothing must not pass."""
 
 
