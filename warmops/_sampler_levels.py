@@ -14,6 +14,8 @@ from warmops import _checks
 from warmops._dispatch import needs_dispatcher
 
 METHODS = ("ddim", "euler", "heun")
+LEVELS = ("alpha", "beta", "alpha_next", "beta_next", "eta", "floor")
+_FLOAT, _RATES = {float}, {float, type(None)}
 
 
 class Coefficients(NamedTuple):
@@ -106,23 +108,27 @@ def _readable(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _of_floats(method: str, names: tuple[str, ...], *values: float | None) -> tuple[float, ...]:
-    """A sampler asks for the same levels for every batch of images."""
-    levels = dict(zip(names, values, strict=True))
-    for name, value in levels.items():
-        if value is not None and name != "alpha_rate" and not value >= 0.0:  # also true for NaN
-            raise ValueError(f"{name} must be >= 0, got {value}")
-    _check_levels(method, levels)
-    return _update(method, **levels)
+def _of_floats(method: str, two_heads: bool, alpha_rate: float | None, *numbers: float) -> tuple[float, ...] | None:
+    (skip, out_b, out_r), levels = numbers[:3], numbers[3:]
+    if not all(map(math.isfinite, numbers)) or min(levels) < 0.0:
+        return None
+    named: dict[str, Any] = dict(zip(LEVELS, levels, strict=True)) | {"alpha_rate": alpha_rate}
+    _check_levels(method, named)
+    return skip, out_b, out_r if two_heads else 0.0, *_update(method, **named)
 
 
-def update_of(method: str, levels: dict[str, Any], x: Tensor) -> tuple[Any, ...]:
-    """The coefficients k0 .. q of a method's levels, checked: floats, or some of them float64 tensors ``[N]``."""
-    if not torch.compiler.is_compiling() and all(type(v) is float or v is None for v in levels.values()):
-        return _of_floats(method, tuple(levels), *levels.values())
-    rate = levels["alpha_rate"]
-    levels = {name: _checks.check_level(name, v, x) for name, v in levels.items() if name != "alpha_rate"}
-    levels["alpha_rate"] = None if rate is None else _checks.check_number("alpha_rate", rate, x)
+def plain_form(method: str, two_heads: bool, alpha_rate: Any, numbers: tuple[Any, ...]) -> tuple[float, ...] | None:
+    """`Coefficients` of numbers (factors of x and of both heads, then `LEVELS`) that are all Python floats; remembered, as a sampler
+    asks for the same for every batch of images. None: they are not, or one is wrong, and the checks of each have to say which."""
+    if torch.compiler.is_compiling() or not _FLOAT.issuperset(map(type, numbers)) or type(alpha_rate) not in _RATES:
+        return None
+    return _of_floats(method, two_heads, alpha_rate, *numbers)
+
+
+def update_of(method: str, alpha_rate: Any, values: tuple[Any, ...], x: Tensor) -> tuple[Any, ...]:
+    """The coefficients k0 .. q of a method's `LEVELS`, checked: floats, or some of them float64 tensors ``[N]``."""
+    levels: dict[str, Any] = {name: _checks.check_level(name, v, x) for name, v in zip(LEVELS, values, strict=True)}
+    levels["alpha_rate"] = None if alpha_rate is None else _checks.check_number("alpha_rate", alpha_rate, x)
     for name, value in levels.items():
         check_constant(name, value)
     if all(_readable(v) for v in levels.values()):
@@ -137,10 +143,9 @@ def check_constant(name: str, value: Any) -> None:
         raise ValueError(f"{name} must not require a gradient: levels and factors are constants here (use .detach())")
 
 
-def coefficients(factors: tuple[Any, ...], update: tuple[Any, ...], x: Tensor, as_tensor: bool) -> Any:
-    """`Coefficients` of skip, out_b, out_r and of the update: as they are (floats), or a float64 tensor ``[N, 14]``."""
-    values = factors + update
-    return torch.stack([_column(v, x) for v in values], dim=1) if as_tensor else values
+def as_table(values: tuple[Any, ...], x: Tensor) -> Tensor:
+    """`Coefficients` as a float64 tensor ``[N, 14]``."""
+    return torch.stack([_column(v, x) for v in values], dim=1)
 
 
 def _column(value: Any, x: Tensor) -> Tensor:

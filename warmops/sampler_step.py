@@ -34,7 +34,7 @@ from warmops import _checks
 from warmops._checks import Level
 from warmops._dispatch import check_backend, launcher, needs_dispatcher
 from warmops._registration import LevelFunction, below_autograd, fold_vmap, per_sample, register
-from warmops._sampler_levels import METHODS, Coefficients, check_constant, coefficients, update_of
+from warmops._sampler_levels import METHODS, Coefficients, as_table, check_constant, plain_form, update_of
 
 Pair = tuple[Level, Level]
 
@@ -183,20 +183,25 @@ def _check_head(name: str, head: Any, x: Tensor) -> Tensor:
     return _checks.as_in_memory(_checks.check_like(name, head, head.shape, dtype, x.device))
 
 
-def _check_factors(c_skip: Any, c_out: Any, two_heads: bool, x: Tensor) -> tuple[Any, Any, Any]:
-    """Factors of x and of both heads."""
-    pair = isinstance(c_out, (tuple, list))
-    if pair and len(c_out) != 2:
+def _pair(c_out: Any) -> tuple[Any, Any]:
+    """The factors of both heads."""
+    if not isinstance(c_out, (tuple, list)):
+        return c_out, c_out
+    if len(c_out) != 2:
         raise ValueError(f"c_out must be a number, a tensor or a pair of them, got {len(c_out)} of them")
-    named = (("c_skip", c_skip), ("c_out[0]", c_out[0]), ("c_out[1]", c_out[1])) if pair else (("c_skip", c_skip), ("c_out", c_out))
+    return c_out[0], c_out[1]
+
+
+def _check_factors(factors: tuple[Any, ...], of_each: bool, x: Tensor) -> tuple[Any, ...]:
+    """Factors of x and of both heads."""
     checked = []
-    for name, value in named:
+    for name, value in zip(("c_skip", "c_out[0]", "c_out[1]") if of_each else ("c_skip", "c_out", "c_out"), factors, strict=True):
         number = _checks.check_number(name, value, x)
         check_constant(name, number)
         if not isinstance(number, Tensor) and not -math.inf < number < math.inf:
             raise ValueError(f"{name} must be finite, got {number}")
         checked.append(number)
-    return checked[0], checked[1], checked[-1] if two_heads else 0.0
+    return tuple(checked)
 
 
 def _check_outputs(out: Any, return_slope: bool, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -355,9 +360,13 @@ def sampler_step(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     head_b, head_r = _check_heads(heads, x)
-    factors = _check_factors(c_skip, c_out, head_r is not None, x)
-    levels = {"alpha": alpha, "beta": beta, "alpha_next": alpha_next, "beta_next": beta_next, "alpha_rate": alpha_rate}
-    update = update_of(method, levels | {"eta": eta, "floor": floor}, x)
+    factors, levels = (c_skip, *_pair(c_out)), (alpha, beta, alpha_next, beta_next, eta, floor)
+    form: tuple[Any, ...] | None = plain_form(method, head_r is not None, alpha_rate, factors + levels)
+    tensors: list[Tensor] = []
+    if form is None:
+        skip, out_b, out_r = _check_factors(factors, c_out is not factors[1], x)
+        form = (skip, out_b, 0.0 if head_r is None else out_r, *update_of(method, alpha_rate, levels, x))
+        tensors = [v for v in form if isinstance(v, Tensor)]
     if (slope is None) == (method == "heun"):
         raise ValueError(f"slope must {'be given' if slope is None else 'be None'} for method {method!r}")
     if slope is not None:
@@ -368,9 +377,8 @@ def sampler_step(
         raise ValueError(f"eta must be 0 for method {method!r}, got {eta}")
     result, slope_out = _check_outputs(out, return_slope, x)
 
-    tensors = [v for v in factors + update if type(v) is not float and isinstance(v, Tensor)]
     dispatched = needs_dispatcher(x, head_b, head_r, slope, result, slope_out, *tensors)
-    table = coefficients(factors, update, x, dispatched or bool(tensors))
+    table = as_table(form, x) if dispatched or tensors else form
     if dispatched:
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")

@@ -4,11 +4,12 @@
 #include "multipliers.h"
 #include "noise.h"
 #include "parallel.h"
-#include "strip_io.h"
+#include "small_images.h"
 
 namespace {
 
 constexpr int64_t kSerialWork = 1 << 14;   // pixels below which threads cost more than they bring
+constexpr int64_t kSmallPixels = 1 << 8;   // of an image up to which images go side by side
 constexpr int64_t kGroupPixels = 1 << 13;  // small images of one sample are worked on together, up to this many pixels
 constexpr int64_t kNoisePixels = 1 << 10;  // normals are made for about as many pixels at a time: they stay in the L1 cache
 
@@ -118,6 +119,7 @@ class Forward {
     }
 
     void run_all() {
+        if (are_small()) return run_small();
         const int64_t groups = samples * groups_of_sample, pixels = samples * channels * height * width;
         int threads = pixels < kSerialWork ? 1 : a.threads;
         // Few images: all threads share each one.
@@ -136,6 +138,46 @@ class Forward {
         });
     }
 
+    bool are_small() const {
+        const int d = a.dims - 2;
+        return height * width <= kSmallPixels && samples * channels >= L && a.x.stride[d] == width && a.x.stride[d + 1] == 1;
+    }
+
+    void run_small() const {
+        const int64_t images = samples * channels, strips = (images + L - 1) / L;
+        int threads = images * height * width < kSerialWork ? 1 : a.threads;
+        if (threads > strips) threads = int(strips);
+        in_parallel(threads, [&](int64_t rank, int64_t size) {
+            SmallImages<T> small(*dct_rows, *dct_columns);
+            Scratch<T> scratch(height, width);
+            const int64_t first = strips * rank / size * L, last = strips * (rank + 1) / size * L;
+            for (int64_t i = first; i < last && i < images; i += L) work_small(small, scratch, i, images - i < L ? images - i : L);
+        });
+    }
+
+    // Images [first, first + count) of all.
+    void work_small(SmallImages<T>& small, Scratch<T>& scratch, int64_t first, int64_t count) const {
+        Sequences<const P> from;
+        from.along = 1;
+        from.count = int(count);
+        bool any = false;
+        for (int64_t l = 0; l < count; ++l) {
+            const Group g = image_at(first + l);
+            const double sigma = a.blur_sigma.at(g.sample);
+            from.place(int(l), 1, image<const P>(a.x, g.sample, g.first), 0);
+            if (sigma != 0.0) small.set(l, sigma);
+            any = any || sigma != 0.0;
+        }
+        if (any) small.run(from);
+        for (int64_t l = 0; l < count;) {
+            Group g = image_at(first + l);
+            g.count = channels - g.first < count - l ? channels - g.first : count - l;
+            const bool is_blurred = a.blur_sigma.at(g.sample) != 0.0;
+            finish(Blurred{is_blurred ? small.blurred.data + l * height * width : nullptr, height * width, width}, scratch, g, Team{0, 1, false});
+            l += g.count;
+        }
+    }
+
     // Images [first, first + count) of one sample.
     struct Group {
         int64_t sample, first, count;
@@ -144,6 +186,14 @@ class Forward {
         const int64_t first = index % groups_of_sample * group;
         return {index / groups_of_sample, first, channels - first < group ? channels - first : group};
     }
+
+    Group image_at(int64_t index) const { return {index / channels, index % channels, 1}; }
+
+    // A group after the blur: image i at data + i * next, its rows ld apart; data == nullptr: it stays as it is.
+    struct Blurred {
+        const T* data;
+        int64_t next, ld;
+    };
 
     void work(Shared<T>& shared, Scratch<T>& scratch, Team team, int64_t first, int64_t last) const {
         for (int64_t index = first; index < last; ++index) {
@@ -159,14 +209,16 @@ class Forward {
                 down_columns(shared, scratch, g, next, team);
                 team.wait();
             }
-            finish(shared, scratch, g, sigma != 0.0, team);
+            finish(Blurred{sigma != 0.0 ? shared.images.data : nullptr, width, shared.ld}, scratch, g, team);
             team.wait();
         }
     }
 
     template <class E>
     E* image(const View& view, int64_t sample, int64_t channel) const {
-        return view.data ? static_cast<E*>(view.data) + offset_of(sample * channels + channel, a.sizes, view.stride, 0, a.dims - 2) : nullptr;
+        if (!view.data) return nullptr;
+        const int64_t within = a.dims == 4 ? channel * view.stride[1] : offset_of(channel, a.sizes, view.stride, 1, a.dims - 2);
+        return static_cast<E*>(view.data) + sample * view.stride[0] + within;
     }
 
     void along_rows(Shared<T>& shared, Scratch<T>& scratch, const Group& g, Team team) const {
@@ -219,7 +271,7 @@ class Forward {
     }
 
     // Noise, scale, out and blurred.
-    void finish(Shared<T>& shared, Scratch<T>& scratch, const Group& g, bool is_blurred, Team team) const {
+    void finish(const Blurred& z, Scratch<T>& scratch, const Group& g, Team team) const {
         const int d = a.dims - 2;
         const Noise<T> noise(a.seed.at(g.sample));
         const T beta = T(a.noise_sigma.at(g.sample)), scale = T(a.scale.at(g.sample));
@@ -231,9 +283,9 @@ class Forward {
             Q *out = image<Q>(a.out, g.sample, channel), *blurred = image<Q>(a.blurred, g.sample, channel);
             for (int64_t row = team.rank * some; row < height; row += team.size * some) {
                 const int64_t count = height - row < some ? height - row : some;
-                Rows rows{shared.images.data + row * shared.ld + c * width, shared.ld, nullptr, beta, scale, out + row * a.out.stride[d],
+                Rows rows{z.data ? z.data + c * z.next + row * z.ld : nullptr, z.ld, nullptr, beta, scale, out + row * a.out.stride[d],
                           blurred ? blurred + row * a.blurred.stride[d] : nullptr};
-                if (!is_blurred) {
+                if (!z.data) {
                     read_rows<P, T>(x + row * a.x.stride[d], a.x.stride + d, count, width, scratch.pixels.data);
                     rows.z = scratch.pixels.data;
                     rows.ld = width;
@@ -268,8 +320,13 @@ class Forward {
 
     template <bool NOISY, bool SCALED>
     void finish_rows(Rows at, int64_t count) const {
-        const int64_t columns = width, down = a.out.stride[a.dims - 2], along = a.out.stride[a.dims - 1];
+        const int64_t down = a.out.stride[a.dims - 2], along = a.out.stride[a.dims - 1];
         const int64_t blurred_down = a.blurred.stride[a.dims - 2], blurred_along = a.blurred.stride[a.dims - 1];
+        int64_t columns = width;
+        if (at.ld == width && down == width && along == 1 && (!at.blurred || (blurred_down == width && blurred_along == 1))) {
+            columns *= count;  // they are one long row
+            count = 1;
+        }
         const V<T> beta = set1(at.beta), scale = set1(at.scale);
         // Rounded one by one: alpha = 0 gives the bits of x + beta * eps.
         const auto value = [=](V<T> v, const T* eps, int64_t j) WARMOPS_INLINE_LAMBDA {

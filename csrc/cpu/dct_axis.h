@@ -44,6 +44,7 @@ class Plan {
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
     const StripDct<T>* operator->() const { return dct; }
+    const StripDct<T>& operator*() const { return *dct; }
 };
 
 template <class T>

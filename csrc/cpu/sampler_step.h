@@ -10,16 +10,18 @@
 namespace {
 
 constexpr int64_t kStepSerial = 1 << 13;  // pixels below which threads cost more than they bring
+constexpr int64_t kStepDense = 1 << 12;   // pixels of an image up to which its rows lie without gaps: sums then take many at once
 constexpr int64_t kStepBlock = 1 << 10;   // rows are worked on together, up to this many pixels: copies stay in the L1 cache
 
 struct StepCoefficients {
     double skip, out_b, out_r, k0, k1, alpha1, k2, k3, alpha2, a, b, g, p, q;
 };
 
-// K_ij - constant, transposed: [W, ld], for the strips of the rows' pass, with the weights of II and III.
+// K_ij - constant, transposed, for the strips of the rows' pass: [ceil(H / L), W, L], with the weights of II and III.
 template <class T>
 struct StepFilter {
-    int64_t height, width, ld;
+    static constexpr int64_t L = kLanes<T>;
+    int64_t height, width;
     StepCoefficients of{};
     bool built = false;
     double constant = 0.0;
@@ -27,7 +29,7 @@ struct StepFilter {
     Buffer<double> along, down;  // E(alpha1), E(alpha2), lambda of either axis
 
     StepFilter(int64_t h, int64_t w)
-        : height(h), width(w), ld(round_up(h, kLanes<T>)), table(w * ld), along(3 * w), down(3 * round_up(h, kLanes<double>)) {}
+        : height(h), width(w), table(w * round_up(h, L)), along(3 * w), down(3 * round_up(h, kLanes<double>)) {}
 
     void build(const StepCoefficients& c) {
         if (built && memcmp(&of, &c, sizeof c) == 0) return;
@@ -45,9 +47,9 @@ struct StepFilter {
                 const VD k = fma(set1(c.k3), lambda + load(down.data + 2 * lh + i), set1(c.k2));
                 VD v = fma(e1, load(down.data + i), set1(c.k0 - constant));
                 v = fma(k, e2 * load(down.data + lh + i), v);
-                put(table.data + j * ld + i, v * set1(2.0 * weight));
+                put(table.data + (i / L * width + j) * L + i % L, v * set1(2.0 * weight));
             }
-            table.data[j * ld] *= T(0.5);  // the first frequency down has half the weight
+            table.data[j * L] *= T(0.5);  // the first frequency down has half the weight
         }
     }
 
@@ -108,6 +110,12 @@ class Sum {
             g[i] = set1(other[i]);
             p[i] = of[i].data;
         }
+        bool dense = to.ld == width && (!TWO || second.ld == width);
+        for (int i = 0; i < N; ++i) dense = dense && of[i].ld == width;
+        if (dense) {  // one long row
+            width *= count;
+            count = 1;
+        }
         for (; count > 0; --count) {
             int64_t j = 0;
             for (; j + L <= width; j += L) {
@@ -152,7 +160,8 @@ class SamplerStep {
           channels(1),
           height(args.sizes[args.dims - 2]),
           width(args.sizes[args.dims - 1]),
-          ld(round_up(width, L) + L),  // not a power of two: rows fall into different sets of the cache
+          // Of larger images rows are no power of two apart: they fall into different sets of the cache.
+          ld(width % L == 0 && height * width <= kStepDense ? width : round_up(width, L) + L),
           block(kStepBlock > width ? kStepBlock / width : 1),
           down(height),
           along(width) {
@@ -247,7 +256,7 @@ class SamplerStep {
             from.count = to.count = int(height - r < L ? height - r : L);
             for (int l = 0; l < to.count; ++l) from.begin[l] = to.begin[l] = image + (r + l) * ld;
             load_strip<T, T>(from, width, s.strip.data, L);
-            along->filter_each(s.strip.data, L, s.result.data, L, filter.table.data + r, filter.ld, s.transform.data);
+            along->filter_each(s.strip.data, L, s.result.data, L, filter.table.data + r * width, L, s.transform.data);
             store_strip<T, T>(s.result.data, L, width, to);
         }
     }

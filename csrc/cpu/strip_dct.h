@@ -187,6 +187,20 @@ class StripDct {
         dct3(in, ldi, out, ldo, scratch);
     }
 
+    // x = III(d * II(x)), plus x in the lanes whose bits of identity are ones; d: [n, L], a vector for each frequency. scratch as for filter.
+    void filter_lanes(T* x, int64_t ld, const T* d, const T* identity, T* scratch) const {
+        T *y = scratch, *z = y + n * L, *rest = z + n * L;
+        if (level[0].codelets.filter_each) {
+            level[0].codelets.filter_each(x, ld, y, L, d, L);
+        } else {
+            two(0, x, ld, y, L, z, L, rest);
+            for (int64_t j = 0; j < n; ++j) store(z + j * L, load(z + j * L) * load(d + j * L));
+            three(0, z, L, y, L, rest);
+        }
+        const VI added = (VI)load(identity);
+        for (int64_t j = 0; j < n; ++j) store(x + j * ld, select(added, load(x + j * ld) + load(y + j * L), load(y + j * L)));
+    }
+
   private:
     bool has_tables(bool four) const { return !level[0].codelets.dct2 || (four && !level[0].codelets.dct4); }
 
