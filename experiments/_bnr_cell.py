@@ -20,11 +20,10 @@ from _bnr_measures import Judge, compare_states
 from torch import Tensor
 
 import warmdiff
-from warmdiff.checkpoint import write_durably
 from warmdiff.config import TrainConfig
 from warmdiff.data import open_images
 from warmdiff.denoiser import Denoiser, load, pick_device, sample_images
-from warmdiff.images import grid, to_uint8, write_png
+from warmdiff.files import grid, replacing, to_uint8, write_png, write_text
 from warmdiff.metrics import Extractor, extractor, features_of, scores
 from warmdiff.preconditioning import RawPrediction
 from warmdiff.spectrum import DataSpectrum
@@ -82,9 +81,7 @@ def name_of(bnr: float, seed: int) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all."""
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, lambda temporary: temporary.write_text(text))
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 # ---- data ----
@@ -170,12 +167,8 @@ class Data:
         labels: dict[str, Any] = {} if self.train_labels is None else {"labels": self.train_labels.numpy()}
         planes = self.train.permute(0, 2, 3, 1).numpy()
 
-        def write(temporary: Path) -> None:
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, images=planes, **labels)
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, write)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, images=planes, **labels)
 
 
 # ---- a cell ----

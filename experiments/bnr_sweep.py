@@ -31,9 +31,9 @@ import torch
 from _bnr_cell import STRIP, Data, Sweep, name_of, run_cell, settings_of, write_json
 from _bnr_report import report
 
-from warmdiff.images import grid, write_png
+from warmdiff.files import grid, write_png
 from warmdiff.runlog import lock
-from warmdiff.spectral_argument import SpectralArgument
+from warmdiff.spectrum import SpectralArgument
 
 CPU = Sweep(
     train={

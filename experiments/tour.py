@@ -23,9 +23,8 @@ import warmdiff
 from warmdiff.config import TrainConfig
 from warmdiff.data import digits
 from warmdiff.denoiser import Denoiser
-from warmdiff.images import to_uint8
-from warmdiff.spectral_argument import SpectralArgument
-from warmdiff.spectrum import DataSpectrum
+from warmdiff.files import to_uint8
+from warmdiff.spectrum import DataSpectrum, SpectralArgument
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "benchmarks" / "data" / "china.jpg"

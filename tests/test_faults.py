@@ -33,10 +33,10 @@ from warmdiff.cli import main, run_training
 from warmdiff.config import TrainConfig
 from warmdiff.data import batches, in_memory, open_images
 from warmdiff.denoiser import sample_images
-from warmdiff.images import write_png
+from warmdiff.files import append, write_png
 from warmdiff.network import NetworkConfig
-from warmdiff.runlog import RunLog, append, lock
-from warmdiff.spectral_argument import SpectralArgument
+from warmdiff.runlog import RunLog, lock
+from warmdiff.spectrum import SpectralArgument
 
 NET = NetworkConfig(channels=8, multipliers=(1,), blocks=1, attention=())
 SMALL = TrainConfig(images=48, batch=8, save_every=16, log_every=8, preview_every=0, tensorboard=False, network=NET)

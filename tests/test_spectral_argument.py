@@ -15,7 +15,7 @@ from PIL import Image
 import warmdiff
 import warmops
 from warmdiff.cli import main
-from warmdiff.spectral_argument import BNRS, SpectralArgument
+from warmdiff.spectrum import BNRS, SpectralArgument
 
 pytestmark = pytest.mark.cpu_only
 REACH = math.sqrt(math.log(2)) / (2 * math.pi)  # frequency times alpha at which a Gaussian blur halves the power

@@ -23,13 +23,12 @@ from _oracles import blur, normal
 
 import warmdiff
 from warmdiff import checkpoint
-from warmdiff.augment import augment
 from warmdiff.cli import main
 from warmdiff.config import TrainConfig, config_from, load_config
 from warmdiff.data import digits, in_memory
-from warmdiff.loss import TwoHeadLoss, draw_levels
+from warmdiff.draws import augment, draw_levels, seeds
+from warmdiff.loss import TwoHeadLoss
 from warmdiff.network import NetworkConfig, WarmNet
-from warmdiff.randomness import seeds
 from warmdiff.spectrum import DataSpectrum
 from warmdiff.training import Trainer, World
 

@@ -6,9 +6,10 @@ from warmdiff.denoiser import Denoiser, load
 from warmdiff.network import NetworkConfig, WarmNet
 from warmdiff.preconditioning import Preconditioning, Prediction, RawPrediction, Scalings
 from warmdiff.process import BlurNoiseProcess
+from warmdiff.runlog import TrainState
 from warmdiff.sampling import Churn, SamplingError, State, generate, sample
 from warmdiff.spectrum import DataSpectrum
-from warmdiff.training import TrainState, train
+from warmdiff.training import train
 
 __all__ = [
     "BlurNoiseProcess", "Churn", "DataSpectrum", "Denoiser", "NetworkConfig", "Preconditioning", "Prediction", "RawPrediction",

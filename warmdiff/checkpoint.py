@@ -2,113 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from warmdiff.files import replacing
+from warmdiff.options import Reworded
+
 FORMAT = "warmdiff checkpoint 1"
 SUFFIX = ".safetensors"
 
 
-def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 of names, dtypes, shapes and bytes, in the order of names."""
+def checksums(tensors: Mapping[str, Tensor], text: str) -> dict[str, str]:
+    """CRC-32 of names, dtypes, shapes and bytes of the tensors, in the order of names, and of the state."""
     value = 0
     for name, tensor in sorted(tensors.items()):
         value = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)};".encode(), value)
         value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value) if tensor.numel() else value
-    return f"{value:08x}"
-
-
-def text_checksum(text: str) -> str:
-    return f"{zlib.crc32(text.encode()):08x}"
-
-
-def write_durably(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
-    """``write(temporary path)``, then flush it to the disk, rename it to ``path`` and flush the folder, which is made if need be.
-
-    At any moment, also after a power failure, ``path`` is the old file or the new one, whole. Without ``sync`` nothing is flushed: that
-    holds for a killed program and a full disk, and many small files take less time.
-
-    Raises:
-        OSError: it cannot be written; the message names ``path``, which is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        if sync:
-            flush(temporary)
-        os.replace(temporary, path)
-        if sync:
-            flush(path.parent)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def write_content(path: Path, content: str | bytes | memoryview) -> None:
-    """`write_durably` of a text or of bytes."""
-    write_durably(path, lambda temporary: temporary.write_bytes(content.encode() if isinstance(content, str) else content))
-
-
-def check_writable(folder: Path) -> None:
-    """Makes a folder if need be, and tries to write to it: before hours of work, not after them.
-
-    Raises:
-        OSError: it is not possible.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise OSError(f"cannot write to {folder}: {error}") from error
-
-
-def flush(path: Path) -> None:
-    """Has the disk take all of a file, or the entries of a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return {"crc32": f"{value:08x}", "state_crc32": f"{zlib.crc32(text.encode()):08x}"}
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: int) -> Path:
     """Writes ``folder/<step>.safetensors`` and then removes all but the newest ``keep``, and what a killed run left half written.
 
-    Args:
-        tensors: any names; moved to the CPU.
-        state: what JSON can hold (floats come back bit for bit).
-
-    Raises:
-        OSError: it cannot be written; the older ones are all there.
+    ``state``: what JSON can hold (floats come back bit for bit). OSError: it cannot be written; the older ones are all there.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(dict(state))
-    metadata = {"format": FORMAT, "state": text, "crc32": checksum(plain), "state_crc32": text_checksum(text)}
-
-    def write(temporary: Path) -> None:
-        try:
-            save_file(plain, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
+    plain, text = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, json.dumps(dict(state))
     path = folder / f"{step:010d}{SUFFIX}"
-    write_durably(path, write)
+    with replacing(path) as temporary, Reworded("safetensors", SafetensorError, kind=OSError):
+        save_file(plain, temporary, {"format": FORMAT, "state": text, **checksums(plain, text)})
     for old in [*existing(folder)[keep:], *folder.glob(f".*{SUFFIX}.*.tmp")]:
         old.unlink(missing_ok=True)
     return path
@@ -120,12 +51,7 @@ def existing(folder: Path) -> list[Path]:
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and state of one checkpoint.
-
-    Raises:
-        ValueError: not a whole, unchanged checkpoint of this package; pickled files are never opened.
-        FileNotFoundError: no such file.
-    """
+    """Tensors and state of one checkpoint; ValueError: not a whole, unchanged one of this package. Pickled files are never opened."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -135,20 +61,18 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         start = raw.read(2)
     if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise ValueError(f"{path}: refused, it is a pickled or zipped file, which can run code when opened; only safetensors are read")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"{path}: not a checkpoint of warmdiff (format {metadata.get('format')!r}, not {FORMAT!r})")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-            text = metadata.get("state", "")
-            state = json.loads(text)
-    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: truncated or not a safetensors file: {error}") from None
+    broken = (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError)
+    with Reworded(f"{path}: truncated or not a safetensors file", *broken), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{path}: not a checkpoint of warmdiff (format {metadata.get('format')!r}, not {FORMAT!r})")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+        text = metadata.get("state", "")
+        state = json.loads(text)
     if not isinstance(state, dict):
         raise ValueError(f"{path}: its state must be a table, got {type(state).__name__}")
-    sums = checksum(tensors), text_checksum(text)
-    if sums != (metadata.get("crc32"), metadata.get("state_crc32", sums[1])):  # the second was not written at first
+    sums = checksums(tensors, text)
+    if sums != {"crc32": metadata.get("crc32"), "state_crc32": metadata.get("state_crc32", sums["state_crc32"])}:  # at first without
         raise ValueError(f"{path}: damaged, its contents do not match their checksum")
     return tensors, state
 

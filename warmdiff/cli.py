@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import ctypes
 import dataclasses
-import io
+import inspect
 import json
 import math
 import operator
@@ -15,7 +15,6 @@ import platform
 import signal
 import sys
 import time
-import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -23,36 +22,23 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from warmdiff.checkpoint import check_writable, write_content
 from warmdiff.config import PRESETS, TrainConfig, load_config
-from warmdiff.data import images_of
-from warmdiff.denoiser import load, pick_device, sample_images
-from warmdiff.images import grid, to_uint8, write_png
+from warmdiff.data import digits, images_of
+from warmdiff.denoiser import Denoiser, load, pick_device, sample_images
+from warmdiff.files import check_writable, grid, replacing, to_uint8, write_png, write_text
 from warmdiff.metrics import EXTRACTORS, consistency, evaluate, extractor
-from warmdiff.options import changed, check, settings
-from warmdiff.sampling import SAMPLERS, SamplingError
-from warmdiff.spectral_argument import SpectralArgument
-from warmdiff.spectrum import DataSpectrum
+from warmdiff.options import Reworded, changed, check, imported, parts_of, settings
+from warmdiff.sampling import SAMPLERS, SamplingError, sample
+from warmdiff.spectrum import DataSpectrum, SpectralArgument
 from warmdiff.training import train
 
 SECTIONS = {  # the setting that each part of the help begins with
     "out": "where", "data": "data", "bnr": "forward process", "images": "optimisation", "device": "machine", "log_every": "watching",
     "network.family": "network",
 }  # fmt: skip
-TRAIN_HELP = """\
-Train a model on images. Examples:
-
-  warmdiff train --out runs/digits                                   handwritten digits (in the package), minutes on a CPU
-  warmdiff train --out runs/cats --data ~/cats --size 64,64 --preset small
-  warmdiff train --preset cifar10 --out runs/cifar10                 the network and schedule of the papers; wants GPUs
-  torchrun --standalone --nproc-per-node 8 -m warmdiff train --preset cifar10 --out runs/cifar10
-
-The same command again, or just --out, goes on where the run stopped. Ctrl-C and SIGTERM save and stop. The folder of the run holds
-checkpoints/, previews/ (sample grids), tensorboard/, log.jsonl and config.json. All intervals are counted in images."""
-EVALUATE_HELP = """\
-Sample, and compare with real images: Frechet distance, KID, precision and recall of features,
-each beside what other real images score."""
 HINTS = {
     ModuleNotFoundError: " (pip install 'warmops[train]' brings what warmdiff needs)",
     torch.OutOfMemoryError: " (where that was training: a smaller --micro-batch takes less memory)",
@@ -65,12 +51,12 @@ FEATURES_HELP = (
 # ---- train ----
 
 
-def parse_setting(hint: Any) -> Any:
+def parse_setting(hint: Any) -> Callable[[str], Any]:
     """A function from a flag's text to a value of a field's type."""
-    kind, *others = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kind, optional = parts_of(hint)
 
     def setting(text: str) -> Any:
-        if others and text == "none":
+        if optional and text == "none":
             return None
         if typing.get_origin(kind) is tuple:
             return tuple(typing.get_args(kind)[0](part) for part in text.replace("x", ",").split(","))
@@ -108,9 +94,8 @@ def config_of(arguments: argparse.Namespace) -> Any:
     found = Path(given.get("out", TrainConfig.out)) / "config.json"
     if arguments.config and arguments.preset:
         raise ValueError("--config and --preset cannot be given together (a file may name its preset)")
-    if not arguments.config and not arguments.preset and found.exists():
-        arguments.config = found
-    return changed(load_config(arguments.config) if arguments.config else TrainConfig.preset(arguments.preset or "tiny"), given)
+    file = arguments.config or (found if found.exists() and not arguments.preset else None)
+    return changed(load_config(file) if file else TrainConfig.preset(arguments.preset or "tiny"), given)
 
 
 @contextlib.contextmanager
@@ -133,6 +118,15 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 def train_command(arguments: argparse.Namespace) -> None:
+    """Train a model on images. Examples:
+
+      warmdiff train --out runs/digits                                   handwritten digits (in the package), minutes on a CPU
+      warmdiff train --out runs/cats --data ~/cats --size 64,64 --preset small
+      warmdiff train --preset cifar10 --out runs/cifar10                 the network and schedule of the papers; wants GPUs
+      torchrun --standalone --nproc-per-node 8 -m warmdiff train --preset cifar10 --out runs/cifar10
+
+    The same command again, or just --out, goes on where the run stopped. Ctrl-C and SIGTERM save and stop. The folder of the run holds
+    checkpoints/, previews/ (sample grids), tensorboard/, log.jsonl and config.json. All intervals are counted in images."""
     config, first = config_of(arguments), os.environ.get("RANK", "0") == "0"
     if first:
         print("\n".join(f"{name} = {json.dumps(value)}" for name, value in dataclasses.asdict(config).items()), flush=True)
@@ -186,10 +180,8 @@ def labels_of(text: str, classes: int, n: int, seed: int) -> Any:
     """Classes of n images: a function of each image's seed."""
     if text == "none" or (text == "all" and classes == 0):
         return None
-    try:
-        chosen = list(range(classes)) if text == "all" else [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--labels must be all, none, or classes such as 1,7, got {text!r}") from None
+    with Reworded("--labels must be all, none, or classes such as 1,7", ValueError):
+        chosen = range(classes) if text == "all" else [int(part) for part in text.split(",")]
     return torch.tensor([chosen[(seed + i) % len(chosen)] for i in range(n)])
 
 
@@ -210,6 +202,7 @@ def samples_of(arguments: argparse.Namespace, n: int) -> tuple[Any, Any, Any]:
 
 
 def sample_command(arguments: argparse.Namespace) -> None:
+    """Make images with a trained model."""
     out = Path(arguments.out)
     if out.suffix not in ("", ".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, or be a folder, got {arguments.out!r}")
@@ -221,9 +214,8 @@ def sample_command(arguments: argparse.Namespace) -> None:
     elif out.suffix == ".npz":
         arrays = {"images": images.permute(0, 2, 3, 1).numpy(), "seeds": arguments.seed + np.arange(arguments.n)}
         arrays |= {} if labels is None else {"labels": labels.numpy()}
-        content = io.BytesIO()
-        np.savez_compressed(content, **arrays)
-        write_content(out, content.getbuffer())
+        with replacing(out) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
     else:
         for i, image in enumerate(images):
             write_png(out / f"{arguments.seed + i:06d}.png", image, sync=False)
@@ -231,6 +223,8 @@ def sample_command(arguments: argparse.Namespace) -> None:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
+    """Measure how close a model's images are to real ones. Frechet distance, KID, precision and recall of features of samples,
+    each beside what other real images score."""
     if arguments.out:
         check_writable(Path(arguments.out).parent)
     features = extractor(arguments.features, str(pick_device(arguments.device)))
@@ -238,26 +232,24 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     data = images_of(dataclasses.replace(config, data=arguments.data or config.data), progress=True)
     denoiser, images, _ = samples_of(arguments, min(arguments.n, len(data) // 2))
     report = evaluate(images, data, features) | {"consistency": consistency(denoiser, data)}
-    print(report_text(report))
-    if arguments.out:
-        write_content(Path(arguments.out), json.dumps(report, indent=2) + "\n")
-
-
-def report_text(report: dict[str, Any]) -> str:
     n = report["images"]
-    lines = [f"{n} samples against {n} real images of {report['data']}; in brackets: {n} other real images against them"]
-    lines += [f"  {key:<24}{value:10.4f}   [{report['floor'][key]:.4f}]" for key, value in report["samples"].items()]
+    print(f"{n} samples against {n} real images of {report['data']}; in brackets: {n} other real images against them")
+    for key, value in report["samples"].items():
+        print(f"  {key:<24}{value:10.4f}   [{report['floor'][key]:.4f}]")
     if n < 10_000:
-        lines.append("  (the Frechet distance of fewer than 10,000 images is too large by much: look at the brackets)")
-    lines.append("Head consistency |(I - A) B - A R| / |A R| on degraded real images, 0 is perfect:")
+        print("  (the Frechet distance of fewer than 10,000 images is too large by much: look at the brackets)")
+    print("Head consistency |(I - A) B - A R| / |A R| on degraded real images, 0 is perfect:")
     levels = [f"  level {level:<8g} {value:.4f}" for level, value in report["consistency"].items()]
-    return "\n".join(lines + (levels or ["  not defined without blur (bnr 0)"]))
+    print("\n".join(levels or ["  not defined without blur (bnr 0)"]))
+    if arguments.out:
+        write_text(Path(arguments.out), json.dumps(report, indent=2) + "\n")
 
 
 # ---- the rest ----
 
 
 def spectrum_command(arguments: argparse.Namespace) -> None:
+    """Measure how images' variance falls with frequency, and what ratio that suggests."""
     images = images_of(changed(TrainConfig(), given_settings(arguments)), progress=True)
     spectrum = DataSpectrum.measure(images.chunks(256))
     argument = SpectralArgument.of(spectrum)
@@ -266,7 +258,7 @@ def spectrum_command(arguments: argparse.Namespace) -> None:
     print(f"blur-to-noise ratio that removes nothing before noise hides it: at most {argument.bnr:.2f} ({spread})")
 
     def write_json(path: str) -> None:
-        write_content(Path(path), json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
+        write_text(Path(path), json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
 
     outputs = {"save": (spectrum.save, "variance of each mode"), "json": (write_json, "numbers"), "plot": (argument.plot, "plot")}
     for name, (write, what) in outputs.items():
@@ -276,9 +268,45 @@ def spectrum_command(arguments: argparse.Namespace) -> None:
 
 
 def demo_command(arguments: argparse.Namespace) -> None:
-    from warmdiff.demo import demo  # which imports this module
+    """Train on handwritten digits, sample and measure, within 3 minutes on a CPU. Run again, it goes on training where it stopped."""
+    out, minutes, seed = Path(arguments.out), arguments.minutes, arguments.seed
+    figure = imported("matplotlib.figure", "the demo", "matplotlib").Figure(figsize=(6, 4), layout="constrained")
+    options = {"images": 10**9, "minutes": minutes, "seed": seed, "preview_every": 0, "save_every": 10**8, "tensorboard": False}
+    print(f"Training on 1,797 handwritten digits of 8 x 8 pixels for {minutes:g} minutes ...", flush=True)
+    run_training(TrainConfig.preset("tiny", out=str(out / "run"), **options))
+    denoiser, data = load(out / "run"), digits()
+    count = len(data) // 2
+    print(f"Sampling {count} digits ...", flush=True)
+    samples = sample_images(denoiser, count, seed=seed, labels=torch.arange(count) % 10)
+    write_png(out / "samples.png", grid(to_uint8(F.interpolate(samples[:80], scale_factor=6, mode="bicubic")), columns=10))
+    write_png(out / "path.png", film_strip(denoiser, seed))
+    lines = [json.loads(line) for line in (out / "run" / "log.jsonl").read_text().splitlines()]
+    axes = figure.subplots()
+    for name, label in (("loss_blurred", "blurred image"), ("loss_residual", "missing detail")):
+        axes.plot([line["images"] / 1000 for line in lines], [line.get(name) for line in lines], label=label)
+    axes.set(xlabel="images seen (thousands)", ylabel="weighted squared error", yscale="log", title="Loss of both heads")
+    axes.legend()
+    with replacing(out / "loss.png") as temporary:
+        figure.savefig(temporary, format="png")
+    report = evaluate(to_uint8(samples), data, extractor("pixels"))
+    ours, floor = report["samples"]["FD-pixels"], report["floor"]["FD-pixels"]
+    line = f"Frechet distance of pixels, {count} samples against {count} real digits: {ours:.4f}; {count} other real digits against the "
+    line += f"same: {floor:.4f} (the floor); the samples are {ours / floor:.1f} times as far."
+    write_text(out / "report.txt", line + "\n")
+    print(f"{line}\nLook at {out}/samples.png, {out}/path.png and {out}/loss.png")
 
-    demo(Path(arguments.out), arguments.minutes, arguments.seed)
+
+@torch.no_grad()
+def film_strip(denoiser: Denoiser, seed: int) -> Tensor:
+    """For one sample of each class two rows: the state from noise to image (scaled to one contrast), and the image seen in it so far."""
+    labels, pairs = torch.arange(denoiser.classes), []
+    for state in sample(lambda x, b: denoiser.raw(x, b, labels), (len(labels), *denoiser.shape), process=denoiser.process, seed=seed):
+        pairs.append(torch.stack([to_uint8(state.x / (1.0 + 4.0 * state.beta**2) ** 0.5), to_uint8(state.denoised)], 1))
+    rows = torch.stack(pairs, 2)  # [samples, 2, steps, C, H, W]
+    return grid(rows.flatten(0, 2), columns=len(pairs), tile=32)
+
+
+# ---- the command line ----
 
 
 def parser() -> argparse.ArgumentParser:
@@ -286,31 +314,33 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="warmdiff", description=text)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Any, short: str, text: str | None = None) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=short, description=text or short, formatter_class=argparse.RawDescriptionHelpFormatter)
+    def command(run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        name, text = run.__name__.removesuffix("_command"), inspect.getdoc(run) or ""
+        formatter = argparse.RawDescriptionHelpFormatter
+        made = commands.add_parser(name, help=text.partition(".")[0], description=text, formatter_class=formatter)
         made.set_defaults(run_command=run)
         return made
 
-    teach = command("train", train_command, "train a model on images", TRAIN_HELP)
+    teach = command(train_command)
     teach.add_argument("--preset", choices=tuple(PRESETS), help="settings to start from (default: tiny; defaults below are those of tiny)")
     teach.add_argument("--config", metavar="FILE", help="a .toml or .json file of settings, such as a run's config.json; flags change it")
     add_settings(teach)
-    sample = command("sample", sample_command, "make images with a trained model")
-    add_sampling(sample, 64)
-    sample.add_argument("--out", default="samples.png", help="a .png (grid), a .npz, or a folder of PNGs (default: %(default)s)")
-    sample.add_argument("--columns", type=int, help="columns of a grid (default: about square)")
-    measure = command("evaluate", evaluate_command, "measure how close a model's images are to real ones", EVALUATE_HELP)
+    draw = command(sample_command)
+    add_sampling(draw, 64)
+    draw.add_argument("--out", default="samples.png", help="a .png (grid), a .npz, or a folder of PNGs (default: %(default)s)")
+    draw.add_argument("--columns", type=int, help="columns of a grid (default: about square)")
+    measure = command(evaluate_command)
     add_sampling(measure, 10_000)
     measure.add_argument("--data", help="real images (default: those of the run); one half is compared with, the other is the floor")
     measure.add_argument("--features", default="pixels", help=FEATURES_HELP)
     measure.add_argument("--out", help="also write the numbers to this JSON file")
-    spectrum = command("spectrum", spectrum_command, "measure how images' variance falls with frequency, and what ratio that suggests")
+    spectrum = command(spectrum_command)
     spectrum.add_argument("data", metavar="DATA", help="digits, cifar10, .., or a folder, zip, npz or IDX file of images")
     add_settings(spectrum, ("size", "gray", "on_bad", "root"))
     spectrum.add_argument("--save", metavar="FILE.npz", help="write the measured variances")
     spectrum.add_argument("--json", metavar="FILE.json", help="write power, fit, noise floors, blur cut-offs and the ratio suggested")
     spectrum.add_argument("--plot", metavar="FILE.png", help="draw all that (needs matplotlib)")
-    demo = command("demo", demo_command, "train on handwritten digits, sample and measure, within 3 minutes on a CPU")
+    demo = command(demo_command)
     demo.add_argument("--out", default="demo", help="folder to write (default: demo)")
     demo.add_argument("--minutes", type=float, default=2.0, help="how long to train (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from warmdiff.network import NetworkConfig
-from warmdiff.options import changed, check, documented, option, validate
+from warmdiff.options import Reworded, changed, check, documented, option, validate
 
 TINY = NetworkConfig(channels=24, multipliers=(1, 2), blocks=1, attention=(1,))
 
@@ -148,15 +148,10 @@ def load_config(path: str | Path) -> TrainConfig:
         ('cifar10', 128, 64)
     """
     path = Path(path)
-    try:
-        text = path.read_text()
-        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"cannot read the config file {path}: {error}") from None
-    try:
+    with Reworded(f"cannot read the config file {path}", OSError, ValueError, RecursionError):
+        values = (tomllib if path.suffix == ".toml" else json).loads(path.read_text())
+    with Reworded(str(path), ValueError):
         return config_from(values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def config_from(values: Any) -> TrainConfig:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from warmdiff import readers
 from warmdiff.config import TrainConfig
-from warmdiff.options import check, imported
+from warmdiff.options import Reworded, check, imported
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}
 NAMES = "digits, cifar10, cifar100, mnist, fashion-mnist"
@@ -37,7 +37,7 @@ class ImageSet:
     """
 
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     count: int
     fetch: Callable[[Sequence[int]], Tensor]
     pixels_crc32: int
@@ -70,9 +70,8 @@ def in_memory(name: str, images: Any, labels: Any = None, skipped: Sequence[str]
     """An `ImageSet` over a uint8 array ``[N, C, H, W]``."""
     pixels = torch.from_numpy(np.ascontiguousarray(images))
     numbers = None if labels is None else torch.as_tensor(np.asarray(labels), dtype=torch.int64)
-    channels, height, width = pixels.shape[1:]
     checksum = zlib.crc32(pixels.numpy().data)
-    return ImageSet(name, (channels, height, width), len(pixels), lambda indices: pixels[indices], checksum, numbers, list(skipped))
+    return ImageSet(name, tuple(pixels.shape[1:]), len(pixels), lambda indices: pixels[indices], checksum, numbers, list(skipped))
 
 
 def digits() -> ImageSet:
@@ -146,17 +145,15 @@ def open_images(
 
 def images_of(config: TrainConfig, progress: bool = False) -> ImageSet:
     """The images of a run: `open_images` with its settings."""
-    names = ("size", "gray", "on_bad", "root", "cache_mb")
-    return open_images(config.data, progress=progress, **{name: getattr(config, name) for name in names})
+    options = {name: getattr(config, name) for name in ("size", "gray", "on_bad", "root", "cache_mb")}
+    return open_images(config.data, progress=progress, **options)
 
 
 def from_torchvision(source: str, name: str, root: str) -> ImageSet:
     datasets = imported("torchvision", f"data {source!r}", "torchvision").datasets
-    try:
+    instead = f"without a network, use digits, or put the files of torchvision.datasets.{name} into that folder"
+    with Reworded(f"data {source!r} is not in {root!r} and could not be downloaded ({instead})", OSError, RuntimeError):
         found = getattr(datasets, name)(root, train=True, download=True)
-    except (OSError, RuntimeError) as error:
-        instead = f"Without a network: use digits, or put the files of torchvision.datasets.{name} into that folder"
-        raise ValueError(f"data {source!r} is not in {root!r} and could not be downloaded ({error}). {instead}") from None
     return in_memory(source, readers.as_planes(source, np.asarray(found.data)), np.asarray(found.targets))
 
 
@@ -174,19 +171,16 @@ def from_files(
 
     if not files.names:
         raise ValueError(f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
-    kept: list[Any] = []
-    good: list[int] = []
-    bad: list[str] = []
-    shape: tuple[int, ...] = ()
-    checksum = 0
+    kept, good, bad, checksum, shape = list[Any](), list[int](), list[str](), 0, ()
     for index, result in enumerate(in_threads(attempt, len(files.names), progress)):
         if isinstance(result, str):
             bad.append(result)
             continue
-        if shape and result.shape != shape:
+        shape = shape or result.shape
+        if result.shape != shape:
             sizes = [f"{files.names[i]} is {h} x {w}" for i, (_, h, w) in ((index, result.shape), (good[0], shape))]
             raise ValueError(f"{source}: {', '.join(sizes)} (height x width): give a size")
-        shape, checksum = result.shape, zlib.crc32(result.data, checksum)
+        checksum = zlib.crc32(result.data, checksum)
         good.append(index)
         kept.append(result)
         if len(good) * result.nbytes > cache_mb * 2**20:
@@ -196,7 +190,7 @@ def from_files(
         if on_bad == "stop" or not good:
             raise ValueError(summary + ("\n(--on-bad skip leaves them out)" if good else ""))
         warnings.warn(f"skipped: {summary}", stacklevel=3)
-    labels = None if files.labels is None else [files.labels[i] for i in good]
+    labels = None if files.labels is None else torch.tensor([files.labels[i] for i in good])
     if kept:
         return in_memory(source, np.stack(kept), labels, bad)
 
@@ -207,8 +201,7 @@ def from_files(
                 raise ValueError(f"{source} changed: {image if isinstance(image, str) else f'{files.names[good[i]]} has another size'}")
         return torch.from_numpy(np.stack(images))
 
-    channels, height, width = shape
-    return ImageSet(source, (channels, height, width), len(good), fetch, checksum, None if labels is None else torch.tensor(labels), bad)
+    return ImageSet(source, shape, len(good), fetch, checksum, labels, bad)
 
 
 def in_threads(function: Callable[[int], Any], count: int, progress: bool) -> Iterator[Any]:
@@ -265,6 +258,5 @@ def batches(
     positions = (list(range(step * batch + rank * part, step * batch + (rank + 1) * part)) for step in itertools.count(start))
     if workers == 0:
         return map(stream.__getitems__, positions)
-    options: dict[str, Any] = {"collate_fn": lambda batch: batch, "multiprocessing_context": "fork"}
-    options["pin_memory"] = torch.cuda.is_available()
-    return iter(torch.utils.data.DataLoader(stream, batch_sampler=positions, num_workers=workers, **options))
+    options: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": "fork", "pin_memory": torch.cuda.is_available()}
+    return iter(torch.utils.data.DataLoader(stream, batch_sampler=positions, collate_fn=lambda batch: batch, **options))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import os
 import warnings
@@ -19,7 +18,7 @@ from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
 from warmdiff.graphs import capturing
 from warmdiff.network import NetworkConfig, WarmNet
-from warmdiff.options import check
+from warmdiff.options import Reworded, check
 from warmdiff.preconditioning import Preconditioning, Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess
 from warmdiff.sampling import generate
@@ -43,25 +42,16 @@ class Denoiser(nn.Module):
         torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(self, net: WarmNet, config: TrainConfig, spectrum: DataSpectrum) -> None:
+    def __init__(self, net: WarmNet, config: TrainConfig, spectrum: DataSpectrum, bnr: float | None = None) -> None:
         super().__init__()
         self.net, self.config, self.spectrum = net, config, spectrum
-        self.set_bnr(config.bnr)
-
-    def set_bnr(self, bnr: float) -> None:
-        """Make it a denoiser of another blur-to-noise ratio; nothing is checked (`at_bnr` does).
-
-        Raises:
-            TypeError, ValueError: bnr is not a finite number >= 0.
-        """
-        self.process = process_of(self.config, bnr)
-        self.preconditioning = Preconditioning(self.process, self.spectrum)
+        self.process = process_of(config, bnr)
+        self.preconditioning = Preconditioning(self.process, spectrum)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """``(C, H, W)`` of its images."""
-        channels, height, width = self.spectrum.variance.shape
-        return channels, height, width
+        return tuple(self.spectrum.variance.shape)
 
     @property
     def classes(self) -> int:
@@ -70,10 +60,9 @@ class Denoiser(nn.Module):
 
     def raw(self, x: Tensor, beta: float | Tensor, labels: Sequence[int] | Tensor | None = None) -> RawPrediction:
         """The heads before they are scaled: the same prediction for samplers that scale in their own pass. Arguments as `forward`."""
-        if x.ndim != 4 or x.shape[1] != self.shape[0]:
-            raise ValueError(f"x must be [N, {self.shape[0]}, H, W], got {list(x.shape)}")
-        if beta.shape not in ((), x.shape[:1]) if isinstance(beta, Tensor) else not 0 < beta < math.inf:
-            raise ValueError(f"beta must be a finite number > 0 or a tensor [{len(x)}], got {beta}")
+        check(x.ndim == 4 and x.shape[1] == self.shape[0], "x", list(x.shape), f"[N, {self.shape[0]}, H, W]")
+        good = beta.shape in ((), x.shape[:1]) if isinstance(beta, Tensor) else 0 < beta < math.inf
+        check(good, "beta", beta, f"a finite number > 0 or a tensor [{len(x)}]")
         level = torch.as_tensor(beta, device=x.device, dtype=torch.float64).expand(x.shape[0])
         scalings = self.preconditioning(level)
         classes = None if labels is None else one_hot(torch.as_tensor(labels, device=x.device), self.classes)
@@ -102,9 +91,7 @@ class Denoiser(nn.Module):
         low, high = self.config.bnr, self.config.bnr_max
         wanted = f"{low if high is None else f'in [{low}, {high}]'}, what the network was trained for"
         check(high is not None and low <= bnr <= high, "bnr", bnr, wanted)
-        other = copy.copy(self)
-        other.set_bnr(bnr)
-        return other
+        return Denoiser(self.net, self.config, self.spectrum, bnr).train(self.training)
 
 
 def pick_device(name: str) -> torch.device:
@@ -188,11 +175,9 @@ def load(path: str | Path, device: str | torch.device = "cpu", weights: str = "e
 def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], weights: str) -> Denoiser:
     """A denoiser of a checkpoint's contents, which nobody vouches for: names and shapes are compared before memory is taken."""
     config, spectrum = described(path, tensors, state)
-    try:
-        with torch.device("meta"):
-            wanted = new_network(config, len(spectrum.variance), state["classes"]).state_dict()
-    except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{path}: its description of the network is not usable: {error}") from None
+    faults = (KeyError, ValueError, TypeError, RuntimeError, OverflowError)
+    with Reworded(f"{path}: its description of the network is not usable", *faults), torch.device("meta"):
+        wanted = new_network(config, len(spectrum.variance), state["classes"]).state_dict()
     given = {name.removeprefix(weights + "."): tensor for name, tensor in tensors.items() if name.startswith(weights + ".")}
     odd = sorted(wanted.keys() ^ given.keys()) or [name for name in wanted if wanted[name].shape != given[name].shape]
     if odd:
@@ -204,11 +189,9 @@ def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], weigh
 
 def described(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> tuple[TrainConfig, DataSpectrum]:
     """The run's config and its data's spectrum in a checkpoint; ValueError if they are not there."""
-    try:
+    with Reworded(f"{path}: its description of the run is not usable", KeyError, TypeError, ValueError, OverflowError):
         spectrum = DataSpectrum(tensors["spectrum.variance"], tensors["spectrum.mean"], int(state["spectrum_count"]))
         return config_from(state["config"]), spectrum
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: its description of the run is not usable: {error}") from None
 
 
 def sample_images(
@@ -248,7 +231,8 @@ def sample_images(
         try:
             part = generate(raw, (count, *denoiser.shape), process=denoiser.process, seed=seed + start, device=device, **options)
         except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error):
+            # On the CPU torch has no class of its own for it.
+            if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
                 raise
             if count == 1:
                 raise torch.OutOfMemoryError(f"memory does not suffice for one image of {list(denoiser.shape)}: {error}") from error
@@ -260,8 +244,3 @@ def sample_images(
     if short:
         warnings.warn(f"memory suffices for {size} images at once, not for {short}: --batch {size} spares the attempts", stacklevel=2)
     return torch.cat(parts)
-
-
-def lacks_memory(error: Exception) -> bool:
-    """Whether memory could not be had: of a GPU, by Python, or on the CPU, for which torch has no class of its own."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -8,28 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import warmops
-from warmdiff.augment import augment
 from warmdiff.config import TrainConfig
 from warmdiff.denoiser import one_hot, process_of, run_network
+from warmdiff.draws import augment, draw_levels, seeds
 from warmdiff.preconditioning import Preconditioning
-from warmdiff.randomness import normals, seeds, uniforms
 from warmdiff.spectrum import DataSpectrum
-
-
-class Levels(NamedTuple):
-    """What is random about images, float64 ``[N]`` on the CPU: noise level, blur level, and a number in [0, 1]."""
-
-    beta: Tensor
-    alpha: Tensor
-    label_chance: Tensor
-
-
-def draw_levels(config: TrainConfig, positions: Tensor) -> Levels:
-    """``ln beta ~ N(level_mean, level_std^2)`` [EDM, table 1]; alpha = bnr beta, ln bnr uniform over a range if there is one."""
-    chance = uniforms(config.seed, "levels", positions, 2)
-    beta = torch.exp(config.level_mean + config.level_std * normals(config.seed, "beta", positions, 1)[:, 0])
-    spread = 1.0 if config.bnr_max is None else (config.bnr_max / config.bnr) ** chance[:, 1]
-    return Levels(beta, config.bnr * spread * beta, chance[:, 0])
 
 
 class StepInputs(NamedTuple):
@@ -55,13 +38,9 @@ class TwoHeadLoss:
         self.preconditioning = Preconditioning(process_of(config), spectrum)
 
     def __call__(self, net: nn.Module, images: Tensor, labels: Tensor | None, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses of the blurred image and of the residual, float32 ``[N]`` each.
+        """Losses of the blurred image and of the residual, float32 ``[N]`` each, of uint8 images ``[N, C, H, W]`` on the network's device.
 
-        Args:
-            net: a `WarmNet`, possibly compiled or wrapped for several processes.
-            images: uint8 ``[N, C, H, W]`` on the network's device.
-            labels: int64 ``[N]``, or None.
-            positions: int64 ``[N]``, places in the stream of images, which decide all random numbers.
+        labels: int64 ``[N]``, or None. positions: int64 ``[N]``, places in the stream of images, which decide all random numbers.
         """
         return self.losses(net, self.inputs(images, labels, positions))
 

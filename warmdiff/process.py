@@ -1,10 +1,10 @@
-"""The forward process: how much blur and how much noise an image has at each level, and the path between them."""
+"""The forward process: how much blur and how much noise an image has at each level, and the steps between levels, up and down."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,20 +12,11 @@ import torch
 from torch import Tensor
 
 import warmops
-from warmdiff.options import check
+from warmdiff.options import check, check_number, check_type
 
 AlphaOfBeta = Callable[[Tensor], Tensor]
 Level = TypeVar("Level", float, Tensor)
 _GRID = 1024  # levels at which a free alpha(beta) is checked
-
-
-def _number(name: str, value: Any, *, zero: bool = False) -> float:
-    """A finite float above 0 (or 0)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
-    if not (0 < value < math.inf or (zero and value == 0)):
-        raise ValueError(f"{name} must be finite and {'>= 0' if zero else '> 0'}, got {value}")
-    return float(value)
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,8 @@ class BlurNoiseProcess:
         floor: d, the multiplier that no frequency falls below.
 
     Raises:
-        TypeError, ValueError: an argument is wrong, or blur is negative, not finite or decreasing somewhere.
+        TypeError, ValueError: an argument is wrong, or blur is negative, not finite, decreasing or not differentiable somewhere.
+            The presets raise the same.
 
     Example:
         >>> process = warmdiff.BlurNoiseProcess(bnr=0.5)
@@ -69,26 +61,23 @@ class BlurNoiseProcess:
         if sum(v is not None for v in (self.bnr, self.blur, self.constant_noise)) != 1:
             raise ValueError("exactly one of bnr, blur and constant_noise must be given (pass bnr=None with the others)")
         if self.bnr is not None:
-            _number("bnr", self.bnr, zero=True)
+            check_number("bnr", self.bnr, zero=True)
         if self.constant_noise is not None:
-            _number("constant_noise", self.constant_noise)
-        rising = _number("sigma_min", self.sigma_min) < _number("sigma_max", self.sigma_max)
+            check_number("constant_noise", self.constant_noise)
+        rising = check_number("sigma_min", self.sigma_min) < check_number("sigma_max", self.sigma_max)
         check(rising, "sigma_min", self.sigma_min, f"< sigma_max = {self.sigma_max}")
-        if self.rho != math.inf:
-            _number("rho", self.rho)
-        check(_number("floor", self.floor, zero=True) < 1.0, "floor", self.floor, "in [0, 1)")
+        check_number("rho", self.rho, infinite=True)
+        check(check_number("floor", self.floor, zero=True) < 1.0, "floor", self.floor, "in [0, 1)")
         if self.blur is not None:
-            self._check_blur()
+            self._check_blur(self.blur)
 
-    def _check_blur(self) -> None:
-        if not callable(self.blur):
-            raise TypeError(f"blur must be a function alpha(beta), got {type(self.blur).__name__}")
+    def _check_blur(self, blur: AlphaOfBeta) -> None:
+        check_type(callable(blur), "blur", blur, "a function alpha(beta)")
         levels = torch.logspace(math.log10(self.sigma_min), math.log10(self.sigma_max), _GRID, dtype=torch.float64)
-        alpha = self.blur(levels)
+        alpha = blur(levels)
         if not isinstance(alpha, Tensor) or alpha.shape != levels.shape:
             raise ValueError(f"blur must return a tensor of the shape of its levels {tuple(levels.shape)}, got {alpha!r}")
-        rules = (("finite and >= 0", ~alpha.isfinite()), ("non-decreasing", alpha.diff() < 0), ("finite and >= 0", alpha < 0))
-        for wanted, bad in rules:
+        for wanted, bad in (("finite and >= 0", ~alpha.isfinite()), ("non-decreasing", alpha.diff() < 0), ("finite and >= 0", alpha < 0)):
             if bad.any():
                 i = int(bad.nonzero()[0])
                 found = ", ".join(f"alpha({levels[j]:.6g}) = {alpha[j]:.6g}" for j in (i, i + 1) if j < _GRID)
@@ -99,12 +88,12 @@ class BlurNoiseProcess:
 
     @classmethod
     def hot(cls, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> BlurNoiseProcess:
-        """Noise only: exactly EDM [Karras et al., NeurIPS 2022]. Arguments and errors: those of the class."""
+        """Noise only: exactly EDM [Karras et al., NeurIPS 2022]. Arguments: those of the class."""
         return cls(0.0, sigma_min, sigma_max, rho)
 
     @classmethod
     def warm(cls, bnr: float = 0.5, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> BlurNoiseProcess:
-        """``alpha = bnr * beta`` [Hsueh et al., Warm Diffusion, ICLR 2025]. Arguments and errors: those of the class."""
+        """``alpha = bnr * beta`` [Hsueh et al., Warm Diffusion, ICLR 2025]. Arguments: those of the class."""
         return cls(bnr, sigma_min, sigma_max, rho)
 
     @classmethod
@@ -113,23 +102,16 @@ class BlurNoiseProcess:
 
         What the blur removed is made again from the noise, and from nothing else: without noise there is one image for each
         blurred one. The default lies just below the rounding error of 8-bit images in [-1, 1] (2 / 255 / sqrt(12) = 0.0023).
-        Levels are alpha in pixels, from blur_max down to blur_min, spaced by equal factors; the number of steps has to grow like
-        ln(1 / noise). ``noise`` is a standard deviation in units of x.
-
-        Raises:
-            TypeError, ValueError: an argument is not a number > 0, or blur_min is not below blur_max.
+        The number of steps has to grow like ln(1 / noise). Arguments as `ihdm`.
         """
-        return cls(None, blur_min, blur_max, math.inf, constant_noise=noise)
+        return cls.ihdm(blur_min, blur_max, noise)
 
     @classmethod
     def ihdm(cls, blur_min: float = 0.5, blur_max: float = 24.0, noise: float = 0.01) -> BlurNoiseProcess:
         """Inverse heat dissipation [Rissanen et al., ICLR 2023]: ``x = A x_0 + noise eps``, blur spaced by equal factors.
 
-        The defaults are the paper's for CIFAR-10 in [0, 1]; in [-1, 1] the same noise is 0.02. Levels are alpha in pixels
-        (heat time ``alpha^2 / 2``), from blur_max down to blur_min; ``noise`` is a standard deviation in units of x.
-
-        Raises:
-            TypeError, ValueError: an argument is not a number > 0, or blur_min is not below blur_max.
+        Levels are alpha in pixels (heat time ``alpha^2 / 2``), from blur_max down to blur_min; ``noise`` is a standard deviation in
+        units of x. The defaults are the paper's for CIFAR-10 in [0, 1]; in [-1, 1] the same noise is 0.02.
         """
         return cls(None, blur_min, blur_max, math.inf, constant_noise=noise)
 
@@ -139,34 +121,25 @@ class BlurNoiseProcess:
 
         ``alpha = blur_max sin^2(pi t / 2)`` and ``beta = tan(theta)``, where theta goes linearly in t from ``atan(exp(-logsnr / 2))``
         to ``atan(exp(logsnr / 2))``: with the default, beta is in [0.0067, 148]. blur_max is in pixels; floor is their d.
-
-        Raises:
-            TypeError, ValueError: an argument is wrong.
         """
-        beta_max = math.exp(0.5 * _number("logsnr", logsnr))
-        blur = functools.partial(_blurring_diffusion_alpha, blur_max=_number("blur_max", blur_max, zero=True), low=math.atan(1 / beta_max))
+        beta_max = math.exp(0.5 * check_number("logsnr", logsnr))
+        blur_max, low = check_number("blur_max", blur_max, zero=True), math.atan(1 / beta_max)
+        blur = functools.partial(_blurring_diffusion_alpha, blur_max=blur_max, low=low)
         return cls(None, 1 / beta_max, beta_max, rho, blur=blur, floor=floor)
 
     @classmethod
     def free(
         cls, alpha: AlphaOfBeta, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, floor: float = 0.0
     ) -> BlurNoiseProcess:
-        """Any non-decreasing ``alpha(beta)`` in pixels, made of differentiable torch operations on a float64 tensor of levels.
-
-        Raises:
-            TypeError, ValueError: an argument is wrong, or alpha is negative, not finite, decreasing or not differentiable somewhere.
-        """
+        """Any non-decreasing ``alpha(beta)`` in pixels, made of differentiable torch operations on a float64 tensor of levels."""
         return cls(None, sigma_min, sigma_max, rho, blur=alpha, floor=floor)
 
     # ---- levels ----
 
     def alpha(self, beta: Level) -> Level:
         """Blur in pixels at a level: a float, or a tensor like ``beta``."""
-        if self.constant_noise is not None:
-            return beta
-        if self.bnr is not None:
-            return self.bnr * beta
-        assert self.blur is not None
+        if self.blur is None:
+            return beta if self.bnr is None else self.bnr * beta
         if isinstance(beta, Tensor):
             return torch.where(beta == 0, 0.0, self.blur(beta.to(torch.float64))).to(beta.dtype)
         return 0.0 if beta == 0 else float(self.blur(torch.tensor(beta, dtype=torch.float64, device="cpu")))
@@ -200,8 +173,7 @@ class BlurNoiseProcess:
         Raises:
             TypeError, ValueError: steps is not an int >= 2.
         """
-        if isinstance(steps, bool) or not isinstance(steps, int):
-            raise TypeError(f"steps must be an int, got {type(steps).__name__}")
+        check_type(isinstance(steps, int) and not isinstance(steps, bool), "steps", steps, "an int")
         check(steps >= 2, "steps", steps, ">= 2")
         along = torch.linspace(0.0, 1.0, steps, dtype=torch.float64, device="cpu")
         if self.rho == math.inf:
@@ -214,7 +186,7 @@ class BlurNoiseProcess:
 
     # ---- images ----
 
-    def multipliers(self, beta: Level, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    def multipliers(self, beta: Level, size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """``m`` of each mode of an image ``[H, W]``, float64: ``[H, W]`` for a float, ``[N, H, W]`` for levels ``[N]``, there."""
         if isinstance(beta, Tensor):
             alpha: Any = self.alpha(beta.to(torch.float64))[..., None, None]
@@ -223,7 +195,7 @@ class BlurNoiseProcess:
             alpha = self.alpha(float(beta))
         return (1.0 - self.floor) * torch.exp(-0.5 * alpha**2 * eigenvalues(size, device)) + self.floor
 
-    def transition(self, beta: float, beta_next: float, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    def transition(self, beta: float, beta_next: float, size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """``m(beta_next) / m(beta)`` of each mode, float64 ``[H, W]``, for ``beta_next >= beta``: what the further blur leaves."""
         if self.floor > 0:
             return self.multipliers(beta_next, size, device) / self.multipliers(beta, size, device)
@@ -253,12 +225,10 @@ class BlurNoiseProcess:
         Raises:
             TypeError, ValueError: as `warmops.blur_noise`, which names alpha ``blur_sigma`` and the noise ``noise_sigma``.
         """
-        if not isinstance(beta, Tensor) and not beta >= 0:
-            raise ValueError(f"beta must be >= 0, got {beta}")
+        check(isinstance(beta, Tensor) or beta >= 0, "beta", beta, ">= 0")
         keep = 1.0 - self.floor
         drawn: dict[str, Any] = {"seed": seed, "generator": generator, "noise": noise, "backend": backend}
-        alpha, spread = self.alpha(beta), self.noise(beta) / keep
-        x_t, blurred = warmops.blur_noise(x0, alpha, spread, scale=keep, return_blurred=True, **drawn)
+        x_t, blurred = warmops.blur_noise(x0, self.alpha(beta), self.noise(beta) / keep, scale=keep, return_blurred=True, **drawn)
         if self.floor == 0.0:
             return x_t, blurred
         kept = self.floor * (x0 if x0.is_floating_point() else x0 / 127.5 - 1.0)  # the part that no blur reaches
@@ -270,7 +240,60 @@ def _blurring_diffusion_alpha(beta: Tensor, blur_max: float, low: float) -> Tens
     return blur_max * torch.sin(0.5 * math.pi * t) ** 2
 
 
-def eigenvalues(size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+def eigenvalues(size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """``lambda_ij = pi^2 (i^2 / H^2 + j^2 / W^2)`` of the modes of an image, float64 ``[H, W]``."""
     along = [(torch.arange(n, dtype=torch.float64, device=device) * (math.pi / n)) ** 2 for n in size]
     return along[0].unsqueeze(1) + along[1]
+
+
+# ---- steps that draw noise ----
+
+
+def step_seeds(seeds: Tensor, step: int) -> Tensor:
+    """Philox keys ``[N]`` of the noise of one step: SplitMix64 of each sample's seed at a distance of ``step``."""
+
+    def signed(word: int) -> int:
+        return (word + 2**63) % 2**64 - 2**63
+
+    key = seeds + signed(0x9E3779B97F4A7C15 * step)  # int64 wraps modulo 2^64
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        key = (key ^ (key >> shift & (1 << 64 - shift) - 1)) * signed(factor)
+    return key ^ (key >> 31 & (1 << 33) - 1)
+
+
+def _mix(parts: list[tuple[Tensor, Tensor]], spread: Tensor, seeds: Tensor, backend: str | None) -> Tensor:
+    """Sum of ``weights [H, W] * images`` and of noise of standard deviation ``spread [H, W]``, in DCT space."""
+    x = parts[0][1]
+    # White noise is white in every orthonormal basis.
+    u = spread.to(x) * warmops.normal(x.shape, seeds, dtype=x.dtype, backend=backend)
+    for weights, image in parts:
+        u = u + weights.to(x) * warmops.dct2(image.to(x.dtype), norm="ortho", backend=backend)
+    return warmops.idct2(u, norm="ortho", backend=backend)
+
+
+def add_churn(
+    process: BlurNoiseProcess, x: Tensor, beta: float, beta_up: float, seeds: Tensor, factor: float = 1.0, backend: str | None = None
+) -> Tensor:
+    """Take x from level beta up to beta_up, blur and noise both, so that its marginal stays that of the process.
+
+    In DCT space ``u_up = q u + factor sqrt(noise_up^2 - q^2 noise^2) n``, q being what the further blur leaves: the fresh noise is
+    coloured, for the blur also takes away noise that is there. Without blur it is EDM's ``sqrt(beta_up^2 - beta^2) n``.
+    """
+    q = process.transition(beta, beta_up, x.shape[-2:], x.device)
+    variance = process.noise(beta_up) ** 2 - q**2 * process.noise(beta) ** 2
+    return _mix([(q, x)], factor * variance.clamp(min=0.0).sqrt(), seeds, backend)
+
+
+def ancestral(
+    process: BlurNoiseProcess, x: Tensor, denoised: Tensor, beta: float, beta_next: float, seeds: Tensor, backend: str | None
+) -> Tensor:
+    """A sample of ``q(x_next | x, x_0)``, the forward process backwards; per mode, r being what the blur from next to here leaves,
+
+    ``u_next = m_next x_0 + r s^2 (u - m x_0) + sqrt(1 - r^2 s^2) noise_next n`` with ``s = noise_next / noise``.
+    """
+    size = x.shape[-2:]
+    s2 = (process.noise(beta_next) / process.noise(beta)) ** 2
+    r = process.transition(beta_next, beta, size, x.device)
+    m, m_next = (process.multipliers(level, size, x.device) for level in (beta, beta_next))
+    spread = process.noise(beta_next) * (1.0 - r**2 * s2).clamp(min=0.0).sqrt()
+    return _mix([(r * s2, x), (m_next - r * s2 * m, denoised)], spread, seeds, backend)

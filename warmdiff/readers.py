@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from warmdiff.options import Reworded
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_IMAGE_BYTES = 2**28  # of one file in an archive, unpacked
 MAX_PIXELS = 2**26  # of one image
@@ -35,29 +37,21 @@ def is_image(path: PurePath) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-class Refused(ValueError):
-    """An archive that looks like an attack."""
-
-
 @contextlib.contextmanager
 def opened(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
     """A zip archive, after names that leave it and entries that expand like bombs were refused; what fails inside names the file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                name, small, large = entry.filename, entry.compress_size, entry.file_size
-                inside = PurePosixPath(name.replace("\\", "/"))
-                if inside.is_absolute() or ".." in inside.parts or ":" in name:
-                    raise Refused(f"{path}: refused, the entry {name!r} points outside the archive")
-                if large > 2**24 and large > 100 * max(small, 1):
-                    raise Refused(f"{path}: refused as a zip bomb, the entry {name!r} would expand from {small:,} to {large:,} bytes")
-                if entry.flag_bits & 1:
-                    raise Refused(f"{path}: refused, the entry {name!r} is encrypted")
-            yield archive
-    except Refused:
-        raise
-    except (*BROKEN, OSError, ValueError, TypeError, KeyError, MemoryError, RecursionError) as error:
-        raise ValueError(f"{path}: not a usable {what} (truncated?): {error}") from None
+    faults = (*BROKEN, OSError, ValueError, TypeError, KeyError, MemoryError, RecursionError)
+    with Reworded(f"{path}: not a usable {what}", *faults), zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            name, small, large = entry.filename, entry.compress_size, entry.file_size
+            inside = PurePosixPath(name.replace("\\", "/"))
+            if inside.is_absolute() or ".." in inside.parts or ":" in name:
+                raise ValueError(f"refused, the entry {name!r} points outside the archive")
+            if large > 2**24 and large > 100 * max(small, 1):
+                raise ValueError(f"refused as a zip bomb, the entry {name!r} would expand from {small:,} to {large:,} bytes")
+            if entry.flag_bits & 1:
+                raise ValueError(f"refused, the entry {name!r} is encrypted")
+        yield archive
 
 
 def read_npz(path: Path) -> tuple[Array, Array | None]:
@@ -95,21 +89,19 @@ def as_labels(path: Path | str, labels: Any, count: int) -> Array:
 
 def read_idx(path: Path) -> Array:
     """The array of an IDX file of unsigned bytes (MNIST's format), gzip'd or not."""
-    packed = path.suffix == ".gz"
-    try:
+    packed, size = path.suffix == ".gz", path.stat().st_size
+    with Reworded(f"{path}: not a usable IDX file", OSError, EOFError, zlib.error, ValueError):
         with gzip.open(path) if packed else open(path, "rb") as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
-                raise ValueError(f"{path}: not an IDX file of unsigned bytes (it starts with {magic.hex() or 'nothing'})")
+                raise ValueError(f"not of unsigned bytes (it starts with {magic.hex() or 'nothing'})")
             shape = [int.from_bytes(file.read(4), "big") for _ in range(magic[3])]
-            size, wanted = path.stat().st_size, math.prod(shape)
+            wanted = math.prod(shape)
             if wanted > size * (DEFLATE_LIMIT if packed else 1):
-                raise ValueError(f"{path}: truncated or hostile, {size:,} bytes cannot hold the {wanted:,} that its header announces")
+                raise ValueError(f"truncated or hostile, {size:,} bytes cannot hold the {wanted:,} that its header announces")
             data = file.read(wanted + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
-    if len(data) != wanted:
-        raise ValueError(f"{path}: truncated or too long, its header announces {wanted:,} bytes of {shape}")
+        if len(data) != wanted:
+            raise ValueError(f"truncated or too long, its header announces {wanted:,} bytes of {shape}")
     return np.frombuffer(data, np.uint8).reshape(shape).copy()
 
 
@@ -182,29 +174,24 @@ class Archive:
         self._open: dict[tuple[int, int], zipfile.ZipFile] = {}
         with opened(path, "zip of images") as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
+            self.names = sorted(name for name in sizes if is_image(PurePosixPath(name)))
+            for name in self.names:
+                if sizes[name] > MAX_IMAGE_BYTES:
+                    raise ValueError(f"refused, the entry {name!r} has {sizes[name]:,} bytes, more than {MAX_IMAGE_BYTES:,}")
             listed = dict(json.loads(archive.read("dataset.json"))).get("labels") if "dataset.json" in sizes else None
-        self.names = sorted(name for name in sizes if is_image(PurePosixPath(name)))
-        large = [name for name in self.names if sizes[name] > MAX_IMAGE_BYTES]
-        if large:
-            raise ValueError(f"{path}: refused, the entry {large[0]!r} has {sizes[large[0]]:,} bytes, more than {MAX_IMAGE_BYTES:,}")
-        self.labels = None if listed is None else labels_of_json(path, self.names, listed)
+            self.labels: list[int] | None = None
+            if listed is not None:
+                with Reworded("dataset.json must hold labels as [[name, class], ..] or null", TypeError, ValueError):
+                    given = {str(name): label for name, label in listed}
+                odd = [name for name in self.names if type(given.get(name)) is not int or not 0 <= given[name] < MAX_CLASSES]
+                if odd:
+                    some = f"{odd[0]!r} ({len(odd)} such images)"
+                    raise ValueError(f"dataset.json has no class (an integer in 0..{MAX_CLASSES - 1}) for {some}")
+                self.labels = [given[name] for name in self.names]
 
     def read(self, name: str) -> bytes:
         key = os.getpid(), threading.get_ident()  # a file position must not be shared, least of all across a fork
         if key not in self._open:
             self._open[key] = zipfile.ZipFile(self.path)
-        try:
+        with Reworded("damaged entry", *BROKEN):
             return self._open[key].read(name)
-        except BROKEN as error:
-            raise ValueError(f"damaged entry: {error}") from None
-
-
-def labels_of_json(path: Path, names: list[str], listed: Any) -> list[int]:
-    try:
-        by_name = {str(name): label for name, label in listed}
-    except (TypeError, ValueError):
-        raise ValueError(f"{path}: dataset.json must hold labels as [[name, class], ..] or null") from None
-    odd = [name for name in names if type(by_name.get(name)) is not int or not 0 <= by_name[name] < MAX_CLASSES]
-    if odd:
-        raise ValueError(f"{path}: dataset.json has no class (an integer in 0..{MAX_CLASSES - 1}) for {odd[0]!r} ({len(odd)} such images)")
-    return [by_name[name] for name in names]

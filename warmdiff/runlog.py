@@ -9,27 +9,57 @@ import math
 import multiprocessing.util
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from warmdiff.checkpoint import check_writable, write_content
 from warmdiff.config import TrainConfig
-from warmdiff.denoiser import sample_images
-from warmdiff.images import grid, to_uint8, write_png
-
-if TYPE_CHECKING:
-    from warmdiff.training import TrainState
+from warmdiff.denoiser import Denoiser, sample_images
+from warmdiff.files import append, check_writable, grid, to_uint8, write_png, write_text
 
 PREVIEWS = 64
 
 
+@dataclass(frozen=True)
+class TrainState:
+    """Where a run is, after each step.
+
+    Attributes:
+        step, images: steps done and images seen. steps: those of the whole run.
+        loss: mean over the global batch, the sum of loss_blurred and loss_residual.
+        gradient_norm: before clipping.
+        learning_rate: of the step.
+        skipped: steps left out so far because loss or gradient was not finite.
+        images_per_second: since the run was (re)started, previews and checkpoints included.
+        run: the run's folder.
+        denoiser: the averaged weights, live (copy what you keep).
+
+    Example:
+        >>> import tempfile
+        >>> config = warmdiff.TrainConfig(out=tempfile.mkdtemp(), images=128, preview_every=0, tensorboard=False)
+        >>> for state in warmdiff.train(config):
+        ...     print(state.step, state.steps, state.images, state.loss == state.loss_blurred + state.loss_residual)
+        1 2 64 True
+        2 2 128 True
+    """
+
+    step: int
+    steps: int
+    images: int
+    loss: float
+    loss_blurred: float
+    loss_residual: float
+    gradient_norm: float
+    learning_rate: float
+    skipped: int
+    images_per_second: float
+    run: Path
+    denoiser: Denoiser
+
+
 @contextlib.contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """Keeps the folder of a run to one process; the lock dies with the process, whatever its children do.
-
-    Raises:
-        OSError: another process has it, or the folder cannot be written to.
-    """
+    """Keeps the folder of a run to one process, or OSError; the lock dies with the process, whatever its children do."""
     import fcntl
 
     for folder in (run, run / "checkpoints"):
@@ -38,10 +68,9 @@ def lock(run: Path) -> Iterator[None]:
         multiprocessing.util.register_after_fork(file, lambda held: held.close())  # a process that reads images may outlive a killed run
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(f"another process is training in {run}") from None
-        except OSError as error:  # a network file system without locks
-            raise OSError(f"cannot lock {run}: {error}") from error
+        except OSError as error:  # others than BlockingIOError: a network file system without locks
+            held = isinstance(error, BlockingIOError)
+            raise OSError(f"another process is training in {run}" if held else f"cannot lock {run}: {error}") from error
         yield
 
 
@@ -62,11 +91,10 @@ class RunLog:
 
     def __init__(self, run: Path, config: TrainConfig, step: int, images: int) -> None:
         self.run, self.path = run, run / "log.jsonl"
-        write_content(run / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        text = self.path.read_text(errors="replace") if self.path.exists() else ""
-        lines = [line for line in text.splitlines() if step_of(line) <= step]
-        write_content(self.path, "".join(line + "\n" for line in lines))
         self.board: Any = None
+        write_text(run / "config.json", json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        text = self.path.read_text(errors="replace") if self.path.exists() else ""
+        write_text(self.path, "".join(line + "\n" for line in text.splitlines() if step_of(line) <= step))
         if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -89,8 +117,7 @@ class RunLog:
         names = ("loss", "loss_blurred", "loss_residual", "gradient_norm")
         good = [values for values in window if all(map(math.isfinite, values))]
         numbers = {name: sum(column) / len(good) for name, column in zip(names, zip(*good, strict=True), strict=False)}
-        numbers |= {"learning_rate": state.learning_rate, "skipped": state.skipped}
-        numbers["images_per_second"] = round(state.images_per_second, 2)
+        numbers |= {"learning_rate": state.learning_rate, "skipped": state.skipped, "images_per_second": round(state.images_per_second, 2)}
         append(self.path, json.dumps({"step": state.step, "images": state.images, **numbers}) + "\n")
 
         def scalars(board: Any) -> None:
@@ -109,21 +136,9 @@ class RunLog:
         self.to_board(lambda board: board.add_image("samples", picture, state.images))
 
 
-def append(path: Path, line: str) -> None:
-    """Adds a line to a file, whole or not at all."""
-    with open(path, "ab", buffering=0) as file:
-        end, left = file.tell(), line.encode()
-        try:
-            while left:
-                left = left[file.write(left) :]
-        except OSError as error:
-            file.truncate(end)
-            raise OSError(f"cannot write {path}: {error}") from error
-
-
 def step_of(line: str) -> float:
     """The step of a line of log.jsonl; infinity for a line that was cut off."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return math.inf

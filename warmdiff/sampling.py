@@ -15,10 +15,9 @@ from torch import Tensor
 
 import warmops
 from warmdiff.graphs import Graph, capturing, reached
-from warmdiff.options import check
+from warmdiff.options import Reworded, check, check_number, check_type
 from warmdiff.preconditioning import Prediction, RawPrediction
-from warmdiff.process import BlurNoiseProcess
-from warmdiff.stochastic import add_churn, ancestral, step_seeds
+from warmdiff.process import BlurNoiseProcess, add_churn, ancestral, step_seeds
 from warmops._checks import check_seed
 from warmops.reference import sample_seeds
 
@@ -91,10 +90,7 @@ class Churn:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"churn.{name} must be a float, got {type(value).__name__}")
-            if not value >= 0:
-                raise ValueError(f"churn.{name} must be >= 0, got {value}")
+            check_number(f"churn.{name}", value, zero=True, infinite=True)
 
     def factor(self, beta: float, steps: int) -> float:
         """How many times its level a step from beta goes up to, of so many steps."""
@@ -107,46 +103,42 @@ def _seeds(seed: int | Tensor, n: int) -> Tensor:
     return sample_seeds(check_seed(seed, n, device), n, device)
 
 
-def _device(device: torch.device | str | None, x_init: Any, seed: Any) -> torch.device:
+def _device(device: torch.device | str | None, *tensors: Any) -> torch.device:
     if device is None:
-        return next((t.device for t in (x_init, seed) if isinstance(t, Tensor)), torch.get_default_device())
+        return next((t.device for t in tensors if isinstance(t, Tensor)), torch.get_default_device())
     return torch.device(device)
 
 
 def _check_prediction(result: Any, x: Tensor, step: int, beta: float) -> None:
     """The type, the shapes and the values of what the denoiser returned."""
     at = f"at step {step}, beta {beta:.6g}"
-    if isinstance(result, RawPrediction):
-        want = (x.shape[0], 2 * x.shape[1], *x.shape[2:])
-        parts = [("heads", result.heads, want)]
-    elif isinstance(result, Prediction):
-        parts = [("blurred", result.blurred, tuple(x.shape)), ("residual", result.residual, tuple(x.shape))]
-    else:
+    if not isinstance(result, (Prediction, RawPrediction)):
         raise SamplingError(f"denoiser must return a warmdiff.Prediction, got {type(result).__name__} {at}")
-    for name, tensor, shape in parts:
-        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
-            got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+    raw = isinstance(result, RawPrediction)
+    shape = (x.shape[0], 2 * x.shape[1], *x.shape[2:]) if raw else tuple(x.shape)
+    for name in ("heads",) if raw else ("blurred", "residual"):
+        tensor = getattr(result, name)
+        got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        if got != shape:
             raise SamplingError(f"denoiser must return {name} of shape {shape}, got {got} {at}")
         if not tensor.is_floating_point():
             raise SamplingError(f"denoiser must return floating-point numbers, got {name} of {tensor.dtype} {at}")
-        if capturing(tensor):
-            continue
         # One cheap pass: a sum is finite if all is; only if it is not (large numbers overflow too) each number is looked at.
-        if not math.isfinite(float(tensor.sum(dtype=torch.float32))) and not bool(tensor.isfinite().all()):
+        if not capturing(tensor) and not math.isfinite(float(tensor.sum(dtype=torch.float32))) and not bool(tensor.isfinite().all()):
             what = "a NaN" if bool(tensor.isnan().any()) else "an infinity"
             raise SamplingError(f"denoiser must return finite values, got {what} in {name} {at}")
 
 
 def _update(x: Tensor, result: Prediction | RawPrediction, **levels: Any) -> Any:
     """`warmops.sampler_step` on a prediction, or on a network's raw output without making one."""
-    if isinstance(result, Prediction):
-        heads: Any = result
-        if result.blurred.dtype != result.residual.dtype:
-            heads = tuple(head.to(x.dtype) for head in result)
-        return warmops.sampler_step(x, heads, **levels)
-    s = result.scalings
-    c_skip, c_out = s.c_skip_blurred + s.c_skip_residual, (s.c_out_blurred, s.c_out_residual)
-    return warmops.sampler_step(x, result.heads, c_skip=c_skip, c_out=c_out, **levels)
+    if isinstance(result, RawPrediction):
+        s = result.scalings
+        c_skip, c_out = s.c_skip_blurred + s.c_skip_residual, (s.c_out_blurred, s.c_out_residual)
+        return warmops.sampler_step(x, result.heads, c_skip=c_skip, c_out=c_out, **levels)
+    heads: Any = result
+    if result.blurred.dtype != result.residual.dtype:
+        heads = tuple(head.to(x.dtype) for head in result)
+    return warmops.sampler_step(x, heads, **levels)
 
 
 class Options(TypedDict, total=False):
@@ -176,17 +168,14 @@ def _check_shape(shape: Sequence[int], x_init: Tensor | None) -> tuple[int, ...]
 
 
 def _check_schedule(betas: Tensor | Sequence[float], process: BlurNoiseProcess) -> list[float]:
-    try:
+    with Reworded(f"betas must be levels, a tensor or floats, got {betas!r}", TypeError, ValueError, RuntimeError, kind=TypeError):
         levels = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"betas must be levels, a tensor or floats, got {betas!r}") from error
     if levels.ndim != 1 or len(levels) < 2:
         raise ValueError(f"betas must hold at least 2 levels in one dimension, got shape {tuple(levels.shape)}")
     good = bool(levels.isfinite().all() and (levels >= 0).all() and (levels.diff() < 0).all())
     check(good, "betas", levels.tolist(), "finite, >= 0 and strictly decreasing")
     alphas = process.alpha(levels)
-    if (alphas.diff() > 0).any():
-        raise ValueError(f"betas must not make alpha increase along the way, got alpha {alphas.tolist()}")
+    check(not bool((alphas.diff() > 0).any()), "betas", f"alpha {alphas.tolist()}", "levels along which alpha does not increase")
     return levels.tolist()
 
 
@@ -254,15 +243,12 @@ def sample(
     Gradients are recorded where torch records them: call it under ``torch.no_grad()`` unless they are wanted.
     """
     process = BlurNoiseProcess() if process is None else process
-    if not isinstance(process, BlurNoiseProcess):
-        raise TypeError(f"process must be a warmdiff.BlurNoiseProcess, got {type(process).__name__}")
-    if not callable(denoiser):
-        raise TypeError(f"denoiser must be callable, got {type(denoiser).__name__}")
+    check_type(isinstance(process, BlurNoiseProcess), "process", process, "a warmdiff.BlurNoiseProcess")
+    check_type(callable(denoiser), "denoiser", denoiser, "callable")
     check(sampler in SAMPLERS, "sampler", sampler, f"one of {', '.join(map(repr, SAMPLERS))}")
     if sampler == "cold" and process.constant_noise is None:
         raise ValueError("sampler must not be 'cold' for a process whose noise varies: 'ddim' is the same algorithm for those")
-    if dtype is None:
-        dtype = torch.float64 if isinstance(x_init, Tensor) and x_init.dtype == torch.float64 else torch.float32
+    dtype = dtype or (torch.float64 if isinstance(x_init, Tensor) and x_init.dtype == torch.float64 else torch.float32)
     check(dtype in (torch.float32, torch.float64), "dtype", dtype, "torch.float32 or torch.float64")
     shape = _check_shape(shape, x_init)
     churn = churn if isinstance(churn, Churn) else Churn(churn)
@@ -275,43 +261,38 @@ def sample(
         raise ValueError("x_init must be given: this process does not end in noise (see process.degrade)")
     else:
         x = levels[0] * warmops.normal(shape, seeds, dtype=dtype, backend=backend)
-    return _steps(x, levels, seeds, denoiser, process, sampler, churn, exact_last, backend)
 
-
-def _steps(
-    x: Tensor, levels: list[float], seeds: Tensor, denoiser: Denoiser, process: BlurNoiseProcess, sampler: str, churn: Churn,
-    exact_last: bool, backend: str | None,
-) -> Iterator[State]:  # fmt: skip
-    """The loop of `sample`, whose arguments were checked."""
-
-    def evaluate(x: Tensor, level: float, number: int) -> Prediction | RawPrediction:
+    def evaluate(x: Tensor, level: float, step: int) -> Prediction | RawPrediction:
         result = denoiser(x, torch.full((x.shape[0],), level, dtype=x.dtype, device=x.device))
-        _check_prediction(result, x, number, level)
+        _check_prediction(result, x, step, level)
         return result
 
-    def step(x: Tensor, start: float, end: float, number: int) -> tuple[Tensor, Prediction | RawPrediction]:
+    def advance(x: Tensor, start: float, end: float, step: int) -> tuple[Tensor, Prediction | RawPrediction]:
         level = start * churn.factor(start, len(levels) - 1)
         if level > start:
-            x = add_churn(process, x, start, level, step_seeds(seeds, 2 * number), churn.noise, backend)
-        result = evaluate(x, level, number)
+            x = add_churn(process, x, start, level, step_seeds(seeds, 2 * step), churn.noise, backend)
+        result = evaluate(x, level, step)
         if sampler == "ancestral":
-            return ancestral(process, x, result.denoised, level, end, step_seeds(seeds, 2 * number + 1), backend), result
+            return ancestral(process, x, result.denoised, level, end, step_seeds(seeds, 2 * step + 1), backend), result
         ends: dict[str, Any] = {"alpha": process.alpha(level), "beta": process.noise(level), "alpha_next": process.alpha(end)}
         ends |= {"beta_next": process.noise(end), "floor": process.floor, "backend": backend}
         if sampler == "cold":
-            return _update(x, result, **ends | {"beta_next": ends["beta"]}), result
-        if sampler == "ddim" or (end == 0 and (exact_last or process.constant_noise is not None)):
-            return _update(x, result, **ends), result
-        ends |= {"method": "euler", "alpha_rate": process.alpha_rate(level)}
-        if sampler == "euler" or end == 0:
+            ends["beta_next"] = ends["beta"]
+        exact = sampler in ("ddim", "cold") or (end == 0 and (exact_last or process.constant_noise is not None))
+        if not exact:
+            ends |= {"method": "euler", "alpha_rate": process.alpha_rate(level)}
+        if exact or sampler == "euler" or end == 0:
             return _update(x, result, **ends), result
         ahead, slope = _update(x, result, return_slope=True, **ends)
         ends |= {"method": "heun", "alpha_rate": process.alpha_rate(end)}
-        return _update(ahead, evaluate(ahead, end, number), slope=slope, **ends), result
+        return _update(ahead, evaluate(ahead, end, step), slope=slope, **ends), result
 
-    for number, (start, end) in enumerate(itertools.pairwise(levels), start=1):
-        x, prediction = step(x, start, end, number)
-        yield State(number, end, x, prediction)
+    def states(x: Tensor) -> Iterator[State]:
+        for step, (start, end) in enumerate(itertools.pairwise(levels), start=1):
+            x, prediction = advance(x, start, end, step)
+            yield State(step, end, x, prediction)
+
+    return states(x)
 
 
 def generate(
@@ -351,13 +332,13 @@ def generate(
     check(not cuda_graph or device.type == "cuda", "cuda_graph", cuda_graph, f"False on {device} (a CUDA graph needs an NVIDIA GPU)")
     parts = []
     for first in range(0, max(1, shape[0]), batch or max(1, shape[0])):
-        part = slice(first, min(first + batch, shape[0]) if batch else shape[0])
-        start = None if x_init is None else x_init[part]
-        size = (part.stop - first, *shape[1:])
-        if cuda_graph and part.stop > first:
-            parts.append(_replayed(denoiser, size, seeds[part].to(device), start, device, dict(options)))
-            continue
-        parts.append(_last(sample(denoiser, size, seed=seeds[part], x_init=start, device=device, **options)))
+        some = seeds[first : first + batch] if batch else seeds
+        start = None if x_init is None else x_init[first : first + len(some)]
+        size = (len(some), *shape[1:])
+        if cuda_graph and len(some):
+            parts.append(_replayed(denoiser, size, some.to(device), start, device, dict(options)))
+        else:
+            parts.append(_last(sample(denoiser, size, seed=some, x_init=start, device=device, **options)))
     return torch.cat(parts)
 
 

@@ -10,7 +10,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from warmdiff.data import ImageSet, batches, images_of
 from warmdiff.denoiser import Denoiser, described, new_network, pick_device
 from warmdiff.graphs import Graph
 from warmdiff.loss import StepInputs, TwoHeadLoss
-from warmdiff.options import check
-from warmdiff.runlog import RunLog, lock
+from warmdiff.options import Reworded, check
+from warmdiff.runlog import RunLog, TrainState, lock
 from warmdiff.spectrum import DataSpectrum
 
 # Settings that do not change what is computed, so a resumed run may have others.
@@ -34,43 +33,6 @@ MAY_CHANGE = frozenset({
     "channels_last", "compile", "cuda_graph", "log_every", "preview_every", "save_every", "keep", "tensorboard",
 })  # fmt: skip
 SPECTRUM_IMAGES = 50_000  # at most so many are measured
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """Where a run is, after each step.
-
-    Attributes:
-        step, images: steps done and images seen. steps: those of the whole run.
-        loss: mean over the global batch, the sum of loss_blurred and loss_residual.
-        gradient_norm: before clipping.
-        learning_rate: of the step.
-        skipped: steps left out so far because loss or gradient was not finite.
-        images_per_second: since the run was (re)started, previews and checkpoints included.
-        run: the run's folder.
-        denoiser: the averaged weights, live (copy what you keep).
-
-    Example:
-        >>> import tempfile
-        >>> config = warmdiff.TrainConfig(out=tempfile.mkdtemp(), images=128, preview_every=0, tensorboard=False)
-        >>> for state in warmdiff.train(config):
-        ...     print(state.step, state.steps, state.images, state.loss == state.loss_blurred + state.loss_residual)
-        1 2 64 True
-        2 2 128 True
-    """
-
-    step: int
-    steps: int
-    images: int
-    loss: float
-    loss_blurred: float
-    loss_residual: float
-    gradient_norm: float
-    learning_rate: float
-    skipped: int
-    images_per_second: float
-    run: Path
-    denoiser: Denoiser
 
 
 class World:
@@ -105,7 +67,7 @@ class World:
 class Trainer:
     """Network, average, optimizer and counters: all that a checkpoint holds, and one step of it."""
 
-    def __init__(self, config: TrainConfig, shape: tuple[int, int, int], classes: int, spectrum: DataSpectrum, world: World) -> None:
+    def __init__(self, config: TrainConfig, shape: tuple[int, ...], classes: int, spectrum: DataSpectrum, world: World) -> None:
         self.config, self.world = config, world
         if config.cuda_graph and (world.device.type != "cuda" or world.size > 1 or config.micro_batch not in (None, config.batch)):
             where = f"{world.size} processes on {world.device}, micro_batch {config.micro_batch}"
@@ -134,16 +96,11 @@ class Trainer:
         return self.config.learning_rate * min((self.images + self.config.batch) / max(self.config.ramp_up, 1), 1.0)
 
     def train_step(self, images: Tensor, labels: Tensor | None, positions: Tensor, stop: bool = False) -> tuple[list[float], float, bool]:
-        """One step on this process's part of the batch.
-
-        Returns:
-            Mean losses of both heads over the global batch, the gradient's norm, and whether any process wants to stop.
-        """
+        """One step on this process's part of the batch: both heads' mean losses over all of it, the gradient's norm, who wants to stop."""
         config, world = self.config, self.world
         if config.network.dropout > 0:  # the only numbers drawn from torch's generators
             torch.manual_seed(((config.seed * 1_000_003 + self.step) * world.size + world.rank) % 2**63)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+        self.optimizer.param_groups[0]["lr"] = self.rate
         if self.graph is None:
             self.optimizer.zero_grad(set_to_none=True)
         size = config.micro_batch or len(images)
@@ -217,12 +174,8 @@ class Trainer:
         return {**kept, **about, "config": dataclasses.asdict(self.config)}
 
     def restore(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """The inverse of `tensors` and `state`.
-
-        Raises:
-            ValueError: the checkpoint's names or shapes are not this network's.
-        """
-        try:
+        """The inverse of `tensors` and `state`; ValueError if the checkpoint's names or shapes are not this network's."""
+        with Reworded(f"{path}: does not fit this run", KeyError, RuntimeError, TypeError, ValueError):
             for prefix, net in (("net.", self.net), ("ema.", self.denoiser.net)):
                 net.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
             for name, parameter in self.net.named_parameters():
@@ -231,8 +184,6 @@ class Trainer:
                     self.optimizer.state[parameter] = {"step": tensors[f"adam.step.{name}"], **moments}
             self.step, self.skipped, self.in_a_row = (int(state[key]) for key in ("step", "skipped", "in_a_row"))
             self.window = [[float(value) for value in values] for values in state["window"]]
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: does not fit this run: {error}") from None
 
 
 def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trainer:
@@ -254,11 +205,10 @@ def resume_or_start(config: TrainConfig, images: ImageSet, world: World) -> Trai
         if name not in MAY_CHANGE and old != getattr(config, name):
             raise ValueError(f"{name} must stay {old!r} to resume {path}, got {getattr(config, name)!r} (another run folder starts anew)")
     before, now = [state.get("count"), *spectrum.variance.shape], [len(images), *images.shape]
-    if before != now:
-        raise ValueError(f"data must be {before} images [N, C, H, W] to resume {path}, got {now} (another run folder starts anew)")
-    if state.get("data_crc32", images.crc32) != images.crc32:  # not in the first checkpoints
-        what = f"the {len(images)} images and labels, in the order, that it was trained on, got as many that are not all the same"
-        raise ValueError(f"data must be, to resume {path}, {what} (another run folder starts anew)")
+    check(before == now, "data", now, f"{before} images [N, C, H, W] to resume {path} (another run folder starts anew)")
+    same = state.get("data_crc32", images.crc32) == images.crc32  # it is not in the first checkpoints
+    what = f"the images and labels, in the order, that {path} was trained on (another run folder starts anew)"
+    check(same, "data", "as many that are not all the same", what)
     trainer = Trainer(config, images.shape, images.classes, spectrum, world)
     trainer.restore(path, tensors, state)
     return trainer
