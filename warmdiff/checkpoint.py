@@ -36,7 +36,8 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    plain, text = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, json.dumps(dict(state))
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(dict(state))
     path = folder / f"{step:010d}{SUFFIX}"
     with replacing(path) as temporary, Reworded("safetensors", SafetensorError, kind=OSError):
         save_file(plain, temporary, {"format": FORMAT, "state": text, **checksums(plain, text)})

@@ -20,7 +20,6 @@ from warmdiff.config import TrainConfig
 from warmdiff.options import Reworded, check, imported
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}
-NAMES = "digits, cifar10, cifar100, mnist, fashion-mnist"
 
 
 @dataclass
@@ -127,7 +126,7 @@ def open_images(
     elif name in TORCHVISION:
         images = from_torchvision(source, TORCHVISION[name], root)
     elif not path.exists():
-        raise ValueError(f"data {source!r} is neither a path that exists nor one of: {NAMES}")
+        raise ValueError(f"data {source!r} is neither a path that exists nor one of: digits, cifar10, cifar100, mnist, fashion-mnist")
     elif path.suffix.lower() == ".npz":
         images = in_memory(source, *readers.read_npz(path))
     elif (path.is_dir() and readers.idx_files(path)) or (path.is_file() and "ubyte" in path.name):
@@ -171,7 +170,11 @@ def from_files(
 
     if not files.names:
         raise ValueError(f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
-    kept, good, bad, checksum, shape = list[Any](), list[int](), list[str](), 0, ()
+    kept: list[Any] = []
+    good: list[int] = []
+    bad: list[str] = []
+    shape: tuple[int, ...] = ()
+    checksum = 0
     for index, result in enumerate(in_threads(attempt, len(files.names), progress)):
         if isinstance(result, str):
             bad.append(result)

@@ -144,7 +144,8 @@ def consistency(denoiser: Denoiser, data: ImageSet, n: int = 256, seed: int = 0)
     process, device = denoiser.process, next(denoiser.net.parameters()).device
     if process.alpha(process.sigma_max) == 0:
         return {}
-    images, result = data.read(range(min(n, len(data)))).to(device), {}
+    images = data.read(range(min(n, len(data)))).to(device)
+    result = {}
     for level in (0.1, 0.3, 1.0, 3.0, 10.0):
         blurred, residual = denoiser(process.degrade(images, level, seed=seed)[0], level)
         right = warmops.blur(residual, process.alpha(level))

@@ -231,7 +231,8 @@ class SpectralArgument:
 
     def plot(self, path: str | os.PathLike[str], bnrs: Sequence[float] = BNRS) -> None:
         """One figure: power, fit and noise floors; the levels at which noise and blur reach each frequency (needs matplotlib)."""
-        f, figure = self.frequency, imported("matplotlib.figure", "a plot", "matplotlib").Figure(figsize=(12, 4.5), layout="constrained")
+        figure = imported("matplotlib.figure", "a plot", "matplotlib").Figure(figsize=(12, 4.5), layout="constrained")
+        f = self.frequency
         left, right = figure.subplots(1, 2)
         left.loglog(f, self.power, "o", color="black", markersize=4, label="data")
         left.loglog(f, self.amplitude * f**self.slope, color="#d95f02", label=f"fit: frequency^{self.slope:.2f}")
