@@ -31,7 +31,7 @@ class Denoiser(nn.Module):
     Attributes:
         net: the raw `WarmNet`.
         config: the `TrainConfig` of its run.
-        process, spectrum: the forward process and the data's spectrum that it was trained with.
+        process, spectrum: the forward process (of the ratio ``bnr``, if given) and the data's spectrum that it was trained with.
         shape: ``(C, H, W)`` of its images. classes: number of classes, 0 for none.
 
     Example:
