@@ -20,13 +20,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def cpu_model() -> str:
-    """As /proc/cpuinfo (Linux) or sysctl (macOS) names it."""
+    """As /proc/cpuinfo (Linux) or sysctl (macOS) names it; a name without a number, as virtual machines give, gets family and model."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
-        pass
+        lines = []
+    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if "model name" in about:
+        name = about["model name"]
+        return name if re.search(r"\d", name) else f"{name} (family {about.get('cpu family', '?')}, model {about.get('model', '?')})"
     if sys.platform == "darwin":
         return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
     return platform.processor() or platform.machine()
@@ -84,7 +86,7 @@ def describe(device: str, backend: str, isa: str | None) -> dict[str, Any]:
 
 
 def slug(record: dict[str, Any]) -> str:
-    """`amd-epyc-2-cores` or `nvidia-h200`: lower case, letters, digits and hyphens."""
+    """`amd-epyc-family-25-model-1-2-threads` or `nvidia-h200`: lower case, letters, digits and hyphens."""
     name = record["gpu"] if record["device"] == "cuda" else f"{record['cpu']} {record['threads']} threads"
     name = re.sub(r"\((r|tm)\)|processor|cpu|@.*ghz", " ", name.lower())
     return re.sub(r"[^a-z0-9]+", "-", name).strip("-")

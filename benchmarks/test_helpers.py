@@ -184,6 +184,13 @@ def test_slug() -> None:
     assert _machine.slug({"device": "cuda", "gpu": "NVIDIA H200"}) == "nvidia-h200"
 
 
+def test_a_cpu_that_hides_its_name_is_told_by_family_and_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, want in (("AMD EPYC", "AMD EPYC (family 25, model 1)"), ("AMD EPYC 7763", "AMD EPYC 7763")):
+        text = f"processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: {name}\n\nprocessor\t: 1\nmodel name\t: other\n"
+        monkeypatch.setattr(Path, "read_text", lambda self, text=text: text)
+        assert _machine.cpu_model() == want
+
+
 @pytest.mark.parametrize("arguments", [["--sizes", "3x4x5"], ["--rounds", "-1"], ["--threads", "0"], ["--images", "no/such/folder"]])
 def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
