@@ -34,6 +34,8 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
     "alpha negative": ({"alpha": -1.0}, ValueError, ("alpha must be >= 0", "-1.0")),
     "alpha_next NaN": ({"alpha_next": math.nan}, ValueError, ("alpha_next must be >= 0", "nan")),
     "beta a string": ({"beta": "3"}, TypeError, ("beta must be a float", "str")),
+    "alpha None": ({"alpha": None}, TypeError, ("alpha must be a float", "NoneType")),
+    "alpha_rate a string": ({"alpha_rate": "1", "method": "euler"}, TypeError, ("alpha_rate must be a float", "str")),
     "beta too short": ({"beta": torch.ones(3)}, ValueError, ("beta", "[4]", "[3]")),
     "beta rising in a sample": ({"beta_next": torch.tensor([1.0, 1.0, 3.5, 1.0])}, ValueError, ("beta_next 3.5", "sample 2")),
     "beta zero in a sample": ({"beta": torch.tensor([3.0, 0.0, 3.0, 3.0]), "beta_next": 0.0}, ValueError, ("beta must be > 0", "sample 1")),
