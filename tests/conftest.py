@@ -11,6 +11,9 @@ import random
 import zlib
 from collections.abc import Iterator
 
+# Read by OpenMP when torch is imported: threads that spin while they wait take the cores from the other test process, and twice the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 import torch
 from _cases import available
