@@ -108,25 +108,27 @@ def _readable(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _of_floats(method: str, two_heads: bool, alpha_rate: float | None, *numbers: float) -> tuple[float, ...] | None:
-    (skip, out_b, out_r), levels = numbers[:3], numbers[3:]
-    if not all(map(math.isfinite, numbers)) or min(levels) < 0.0:
+def _of_floats(method: str, alpha_rate: float | None, *values: float) -> tuple[float, ...] | None:
+    if not all(map(math.isfinite, values)) or min(values) < 0.0:
         return None
-    named: dict[str, Any] = dict(zip(LEVELS, levels, strict=True)) | {"alpha_rate": alpha_rate}
-    _check_levels(method, named)
-    return skip, out_b, out_r if two_heads else 0.0, *_update(method, **named)
+    levels: dict[str, Any] = dict(zip(LEVELS, values, strict=True)) | {"alpha_rate": alpha_rate}
+    _check_levels(method, levels)
+    return _update(method, **levels)
 
 
-def plain_form(method: str, two_heads: bool, alpha_rate: Any, numbers: tuple[Any, ...]) -> tuple[float, ...] | None:
-    """`Coefficients` of numbers (factors of x and of both heads, then `LEVELS`) that are all Python floats; remembered, as a sampler
-    asks for the same for every batch of images. None: they are not, or one is wrong, and the checks of each have to say which."""
-    if torch.compiler.is_compiling() or not _FLOAT.issuperset(map(type, numbers)) or type(alpha_rate) not in _RATES:
+def _of_plain(method: str, alpha_rate: Any, values: tuple[Any, ...]) -> tuple[float, ...] | None:
+    """`update_of` for Python floats, remembered: a sampler asks for the same levels for every batch of images. None: they are not
+    all floats, or one of them is wrong, and the checks of each have to say which."""
+    if torch.compiler.is_compiling() or not _FLOAT.issuperset(map(type, values)) or type(alpha_rate) not in _RATES:
         return None
-    return _of_floats(method, two_heads, alpha_rate, *numbers)
+    return _of_floats(method, alpha_rate, *values)
 
 
 def update_of(method: str, alpha_rate: Any, values: tuple[Any, ...], x: Tensor) -> tuple[Any, ...]:
     """The coefficients k0 .. q of a method's `LEVELS`, checked: floats, or some of them float64 tensors ``[N]``."""
+    plain = _of_plain(method, alpha_rate, values)
+    if plain is not None:
+        return plain
     levels: dict[str, Any] = {name: _checks.check_level(name, v, x) for name, v in zip(LEVELS, values, strict=True)}
     levels["alpha_rate"] = None if alpha_rate is None else _checks.check_number("alpha_rate", alpha_rate, x)
     for name, value in levels.items():
@@ -143,9 +145,16 @@ def check_constant(name: str, value: Any) -> None:
         raise ValueError(f"{name} must not require a gradient: levels and factors are constants here (use .detach())")
 
 
-def as_table(values: tuple[Any, ...], x: Tensor) -> Tensor:
-    """`Coefficients` as a float64 tensor ``[N, 14]``."""
-    return torch.stack([_column(v, x) for v in values], dim=1)
+def as_table(values: tuple[Any, ...], x: Tensor, plain: bool) -> Tensor:
+    """`Coefficients` as a float64 tensor ``[N, 14]``. plain: none of them is seen by torch's dispatcher."""
+    if not plain or x.device.type != "cpu":  # a list's way to a GPU would wait for it, and no CUDA graph could take it
+        return torch.stack([_column(v, x) for v in values], dim=1)
+    tensors = [(i, v) for i, v in enumerate(values) if isinstance(v, Tensor)]
+    columns = {i for i, _ in tensors}
+    table = torch.tensor([0.0 if i in columns else v for i, v in enumerate(values)], dtype=torch.float64).repeat(x.shape[0], 1)
+    for i, v in tensors:
+        table[:, i] = v
+    return table
 
 
 def _column(value: Any, x: Tensor) -> Tensor:

@@ -34,9 +34,10 @@ from warmops import _checks
 from warmops._checks import Level
 from warmops._dispatch import check_backend, launcher, needs_dispatcher
 from warmops._registration import LevelFunction, below_autograd, fold_vmap, per_sample, register
-from warmops._sampler_levels import METHODS, Coefficients, as_table, check_constant, plain_form, update_of
+from warmops._sampler_levels import METHODS, Coefficients, as_table, check_constant, update_of
 
 Pair = tuple[Level, Level]
+_FLOAT = {float}
 
 
 # ---- the linear form as a torch operator ----
@@ -183,19 +184,16 @@ def _check_head(name: str, head: Any, x: Tensor) -> Tensor:
     return _checks.as_in_memory(_checks.check_like(name, head, head.shape, dtype, x.device))
 
 
-def _pair(c_out: Any) -> tuple[Any, Any]:
-    """The factors of both heads."""
-    if not isinstance(c_out, (tuple, list)):
-        return c_out, c_out
-    if len(c_out) != 2:
-        raise ValueError(f"c_out must be a number, a tensor or a pair of them, got {len(c_out)} of them")
-    return c_out[0], c_out[1]
-
-
-def _check_factors(factors: tuple[Any, ...], of_each: bool, x: Tensor) -> tuple[Any, ...]:
+def _check_factors(c_skip: Any, c_out: Any, x: Tensor) -> tuple[Any, ...]:
     """Factors of x and of both heads."""
+    pair = isinstance(c_out, (tuple, list))
+    if pair and len(c_out) != 2:
+        raise ValueError(f"c_out must be a number, a tensor or a pair of them, got {len(c_out)} of them")
+    values = (c_skip, *c_out) if pair else (c_skip, c_out, c_out)
+    if not torch.compiler.is_compiling() and _FLOAT.issuperset(map(type, values)) and all(map(math.isfinite, values)):
+        return values
     checked = []
-    for name, value in zip(("c_skip", "c_out[0]", "c_out[1]") if of_each else ("c_skip", "c_out", "c_out"), factors, strict=True):
+    for name, value in zip(("c_skip", "c_out[0]", "c_out[1]") if pair else ("c_skip", "c_out", "c_out"), values, strict=True):
         number = _checks.check_number(name, value, x)
         check_constant(name, number)
         if not isinstance(number, Tensor) and not -math.inf < number < math.inf:
@@ -360,13 +358,10 @@ def sampler_step(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     head_b, head_r = _check_heads(heads, x)
-    factors, levels = (c_skip, *_pair(c_out)), (alpha, beta, alpha_next, beta_next, eta, floor)
-    form: tuple[Any, ...] | None = plain_form(method, head_r is not None, alpha_rate, factors + levels)
-    tensors: list[Tensor] = []
-    if form is None:
-        skip, out_b, out_r = _check_factors(factors, c_out is not factors[1], x)
-        form = (skip, out_b, 0.0 if head_r is None else out_r, *update_of(method, alpha_rate, levels, x))
-        tensors = [v for v in form if isinstance(v, Tensor)]
+    factors = _check_factors(c_skip, c_out, x)
+    levels = (alpha, beta, alpha_next, beta_next, eta, floor)
+    form = (*factors[:2], 0.0 if head_r is None else factors[2], *update_of(method, alpha_rate, levels, x))
+    tensors = [v for v in form if type(v) is not float and isinstance(v, Tensor)]
     if (slope is None) == (method == "heun"):
         raise ValueError(f"slope must {'be given' if slope is None else 'be None'} for method {method!r}")
     if slope is not None:
@@ -378,7 +373,7 @@ def sampler_step(
     result, slope_out = _check_outputs(out, return_slope, x)
 
     dispatched = needs_dispatcher(x, head_b, head_r, slope, result, slope_out, *tensors)
-    table = as_table(form, x) if dispatched or tensors else form
+    table = as_table(form, x, plain=not dispatched) if dispatched or tensors else form
     if dispatched:
         if out is not None:
             raise ValueError("out must be None when autograd, torch.compile or vmap is at work")
