@@ -171,9 +171,9 @@ void everything(int threads) {
             }
 }
 
-// Images that threads share, and images that they do not.
+// Images that threads share, images that they do not, and small ones side by side in vectors, some of which are not full.
 void in_threads(int threads) {
-    for (const auto& [n, channels, height, width] : {std::array<int64_t, 4>{2, 1, 140, 150}, {2, 3, 70, 90}}) {
+    for (const auto& [n, channels, height, width] : {std::array<int64_t, 4>{2, 1, 140, 150}, {2, 3, 70, 90}, {2, 11, 8, 9}, {2, 37, 16, 15}}) {
         const int64_t shape[4] = {n, channels, height, width};
         forward(shape, kFloat32, kPlain, threads);
         noise(shape, kFloat32, kPlain, threads);
