@@ -13,7 +13,7 @@
 #endif
 
 #include "philox.h"
-#include "python_args.h"
+#include "plain_calls.h"
 
 namespace py = pybind11;
 using namespace warmops;
@@ -25,8 +25,7 @@ void register_cuda(py::module_& m);
 namespace {
 
 using python::Few;
-using python::Sizes;
-using python::TensorTuple;
+using python::Tensor;
 
 constexpr int64_t kMaxOdd = 16384;  // an odd factor is multiplied out: its matrices then take about 1 GB
 
@@ -53,22 +52,18 @@ std::atomic<bool> forked{false};
 
 int usable_threads(int threads) { return forked ? 1 : threads; }
 
-View to_view(const TensorTuple& t, const Sizes& sizes) {
-    if (t.data && t.strides.count != sizes.count) throw std::invalid_argument("strides do not match the sizes");
-    View view;
-    view.data = t.data;
-    view.dtype = int(t.dtype);
-    memcpy(view.stride, t.strides.at, sizeof view.stride);
-    return view;
+View to_view(const Tensor& t, int dims) {
+    if (t.view.data && t.sizes.count != dims) throw std::invalid_argument("tensors must have the same number of dimensions");
+    if (t.view.dtype > kUInt8) throw std::invalid_argument("tensors must be of a floating-point type or uint8");
+    return t.view;
 }
 
 template <class Args>
-void set_sizes(Args& a, const Sizes& sizes, int least) {
-    if (sizes.count < least || sizes.count > kMaxDims)
+void set_sizes(Args& a, const Tensor& t, int least) {
+    if (t.sizes.count < least || t.sizes.count > kMaxDims)
         throw std::invalid_argument("tensors must have " + std::to_string(least) + " to " + std::to_string(kMaxDims) + " dimensions, got " +
-                                    std::to_string(sizes.count));
-    a.dims = int(sizes.count);
-    memcpy(a.sizes, sizes.at, sizeof a.sizes);
+                                    std::to_string(t.sizes.count));
+    python::set_sizes(a, t.sizes);
 }
 
 void check_level(const char* name, const Level& level, int64_t n) {
@@ -79,18 +74,7 @@ void check_level(const char* name, const Level& level, int64_t n) {
                                         std::to_string(i));
 }
 
-void blur_noise(const TensorTuple& x, const Sizes& sizes, const Level& blur_sigma, const Level& noise_sigma, const Seed& seed,
-                const TensorTuple& noise, const Level& scale, const TensorTuple& out, const TensorTuple& blurred, int threads) {
-    BlurNoiseArgs a;
-    set_sizes(a, sizes, 3);
-    a.x = to_view(x, sizes);
-    a.noise = to_view(noise, sizes);
-    a.out = to_view(out, sizes);
-    a.blurred = to_view(blurred, sizes);
-    a.blur_sigma = blur_sigma;
-    a.noise_sigma = noise_sigma;
-    a.scale = scale;
-    a.seed = seed;
+void run(BlurNoiseArgs& a, int threads) {
     a.threads = usable_threads(threads);
     check_level("blur_sigma", a.blur_sigma, a.sizes[0]);
     check_level("noise_sigma", a.noise_sigma, a.sizes[0]);
@@ -102,24 +86,55 @@ void blur_noise(const TensorTuple& x, const Sizes& sizes, const Level& blur_sigm
     current.load()->blur_noise(a);
 }
 
-void normal(const TensorTuple& out, const Sizes& sizes, const Seed& seed, int threads) {
+void run(SamplerStepArgs& a, int threads) {
+    a.threads = usable_threads(threads);
+    py::gil_scoped_release release;
+    current.load()->sampler_step(a);
+}
+
+void blur_noise(const Tensor& x, const Level& blur_sigma, const Level& noise_sigma, const Seed& seed, const Tensor& noise,
+                const Level& scale, const Tensor& out, const Tensor& blurred, int threads) {
+    BlurNoiseArgs a;
+    set_sizes(a, x, 3);
+    a.x = to_view(x, a.dims);
+    a.noise = to_view(noise, a.dims);
+    a.out = to_view(out, a.dims);
+    a.blurred = to_view(blurred, a.dims);
+    a.blur_sigma = blur_sigma;
+    a.noise_sigma = noise_sigma;
+    a.scale = scale;
+    a.seed = seed;
+    run(a, threads);
+}
+
+// What warmops.blur_noise returns, or None: not a plain call.
+py::object plain_blur_noise(py::handle x, py::handle blur_sigma, py::handle noise_sigma, py::handle seed, py::handle scale,
+                            bool return_blurred, py::handle out, int threads) {
+    BlurNoiseArgs a;
+    python::Results results(return_blurred);
+    if (!python::plain_blur_noise(x.ptr(), blur_sigma.ptr(), noise_sigma.ptr(), seed.ptr(), scale.ptr(), out, a, results, return_blurred))
+        return py::none();
+    run(a, threads);
+    return results.take();
+}
+
+void normal(const Tensor& out, const Seed& seed, int threads) {
     NormalArgs a;
-    set_sizes(a, sizes, 1);
-    a.out = to_view(out, sizes);
+    set_sizes(a, out, 1);
+    a.out = to_view(out, a.dims);
     a.seed = seed;
     a.threads = usable_threads(threads);
     py::gil_scoped_release release;
     current.load()->normal(a);
 }
 
-void dct(const TensorTuple& x, const Sizes& sizes_in, const TensorTuple& out, const Sizes& sizes,
-         const Few<DctAxis, kMaxDims>& axes, int threads) {
+void dct(const Tensor& x, const Tensor& out, const Few<DctAxis, kMaxDims>& axes, int threads) {
     DctArgs a;
-    set_sizes(a, sizes, 1);
-    if (sizes_in.count != sizes.count || axes.count > sizes.count) throw std::invalid_argument("sizes and axes do not match");
-    memcpy(a.sizes_in, sizes_in.at, sizeof a.sizes_in);
-    a.x = to_view(x, sizes);
-    a.out = to_view(out, sizes);
+    set_sizes(a, out, 1);
+    if (axes.count > out.sizes.count) throw std::invalid_argument("there are more axes than dimensions");
+    a.x = to_view(x, a.dims);
+    a.out = to_view(out, a.dims);
+    memcpy(a.sizes_in, x.sizes.at, sizeof a.sizes_in);
     a.axes = int(axes.count);
     for (int i = 0; i < a.axes; ++i) a.axis[i] = axes.at[i];
     a.threads = usable_threads(threads);
@@ -127,28 +142,38 @@ void dct(const TensorTuple& x, const Sizes& sizes_in, const TensorTuple& out, co
     current.load()->dct(a);
 }
 
-constexpr int kStepNumbers = 14;
-
-void sampler_step(const TensorTuple& x, const Sizes& sizes, const TensorTuple& head_b, const TensorTuple& head_r, const TensorTuple& slope,
-                  const Few<double, kStepNumbers>& coefficients, uintptr_t table, const TensorTuple& out, const TensorTuple& slope_out, int threads) {
+// coefficients: 14 numbers, or table: a contiguous float64 tensor [N, 14].
+void sampler_step(const Tensor& x, const Tensor& head_b, const Tensor& head_r, const Tensor& slope,
+                  const Few<double, python::kStepNumbers>& coefficients, const Tensor& table, const Tensor& out, const Tensor& slope_out,
+                  int threads) {
     SamplerStepArgs a;
-    set_sizes(a, sizes, 3);
-    a.x = to_view(x, sizes);
-    a.head_b = to_view(head_b, sizes);
-    a.head_r = to_view(head_r, sizes);
-    a.slope = to_view(slope, sizes);
-    a.out = to_view(out, sizes);
-    a.slope_out = to_view(slope_out, sizes);
-    if (table) {
-        a.coefficients = reinterpret_cast<const double*>(table);
-        a.coefficient_stride = kStepNumbers;
+    set_sizes(a, x, 3);
+    a.x = to_view(x, a.dims);
+    a.head_b = to_view(head_b, a.dims);
+    a.head_r = to_view(head_r, a.dims);
+    a.slope = to_view(slope, a.dims);
+    a.out = to_view(out, a.dims);
+    a.slope_out = to_view(slope_out, a.dims);
+    if (table.view.data) {
+        a.coefficients = static_cast<const double*>(table.view.data);
+        a.coefficient_stride = python::kStepNumbers;
     } else {
-        if (coefficients.count != kStepNumbers) throw std::invalid_argument("coefficients must be 14 numbers");
+        if (coefficients.count != python::kStepNumbers) throw std::invalid_argument("coefficients must be 14 numbers");
         a.coefficients = coefficients.at;
     }
-    a.threads = usable_threads(threads);
-    py::gil_scoped_release release;
-    current.load()->sampler_step(a);
+    run(a, threads);
+}
+
+// What warmops.sampler_step returns, or None: not a plain call. update: the numbers after the three factors.
+py::object plain_sampler_step(py::handle x, py::handle heads, py::handle slope, py::handle c_skip, py::handle c_out,
+                              const Few<double, python::kStepNumbers>& update, bool return_slope, py::handle out, int threads) {
+    SamplerStepArgs a;
+    python::StepTable table;
+    python::Results results(return_slope);
+    if (!python::plain_sampler_step(x.ptr(), heads.ptr(), slope.ptr(), c_skip.ptr(), c_out.ptr(), update, out, a, table, results, return_slope))
+        return py::none();
+    run(a, threads);
+    return results.take();
 }
 
 std::array<uint32_t, 4> philox(const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key) {
@@ -172,10 +197,13 @@ void set_isa(const std::string& name) {
 
 PYBIND11_MODULE(_C, m) {
     m.doc() = "Native kernels of warmops.";
+    python::Torch::get().find();
     m.def("blur_noise", &blur_noise);
+    m.def("plain_blur_noise", &plain_blur_noise);
     m.def("normal", &normal);
     m.def("dct", &dct);
     m.def("sampler_step", &sampler_step);
+    m.def("plain_sampler_step", &plain_sampler_step);
     m.def("philox4x32", &philox, py::arg("counter"), py::arg("key"));
     m.def("isa", [] { return current.load()->name; }, "The instruction set in use.");
     m.def("set_isa", &set_isa, py::arg("name"), "Use this instruction set from now on (for tests and measurements).");

@@ -1,4 +1,4 @@
-"""Launchers of the C++ kernels in ``csrc/cpu``: tensors become addresses, sizes and strides."""
+"""Launchers of the C++ kernels in ``csrc/cpu``: the extension reads tensors where they are."""
 
 from __future__ import annotations
 
@@ -11,28 +11,6 @@ from warmops import _C, _dct_fft
 from warmops._dct_plan import Axis as _Axis
 from warmops._fork import alone_after_fork
 
-_CODES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
-_ABSENT = (0, 0, ())
-
-
-def _view(t: Tensor | None) -> tuple[int, int, tuple[int, ...]]:
-    """Address, dtype code and strides (in elements)."""
-    return _ABSENT if t is None else (t.data_ptr(), _CODES[t.dtype], t.stride())
-
-
-def _level(value: float | Tensor) -> tuple[float, int, int, int]:
-    """Scalar value, or the address, dtype code and stride of one value per sample."""
-    if isinstance(value, Tensor):
-        return 0.0, value.data_ptr(), _CODES[value.dtype], value.stride(0)
-    return value, 0, 0, 0
-
-
-def _seed(seed: int | Tensor | None) -> tuple[int, int, int]:
-    """First seed, or the address and stride of one seed per sample."""
-    if isinstance(seed, Tensor):
-        return 0, seed.data_ptr(), seed.stride(0)
-    return seed or 0, 0, 0
-
 
 def _narrow(value: float | Tensor) -> float | Tensor:
     """float16 and bfloat16 levels in float32 (kept alive by the caller while the kernel reads them)."""
@@ -42,7 +20,7 @@ def _narrow(value: float | Tensor) -> float | Tensor:
 
 
 def normal(out: Tensor, seed: int | Tensor) -> None:
-    _C.normal(_view(out), out.shape, _seed(seed), torch.get_num_threads())
+    _C.normal(out, seed, torch.get_num_threads())
 
 
 @functools.cache
@@ -59,7 +37,7 @@ def dct(x: Tensor, out: Tensor, axes: tuple[_Axis, ...]) -> None:
     if long:
         _dct_through_fft(x, out, axes, long)
     else:
-        _C.dct(_view(x), x.shape, _view(out), out.shape, axes, torch.get_num_threads())
+        _C.dct(x, out, axes, torch.get_num_threads())
 
 
 @alone_after_fork
@@ -70,7 +48,7 @@ def _dct_through_fft(x: Tensor, out: Tensor, axes: tuple[_Axis, ...], long: list
     rest = tuple(axis for axis in axes if axis not in long)
     if rest:
         wide = torch.empty_like(out, dtype=torch.float64)
-        _C.dct(_view(y), y.shape, _view(wide), wide.shape, rest, torch.get_num_threads())
+        _C.dct(y, wide, rest, torch.get_num_threads())
         y = wide
     out.copy_(y)
 
@@ -85,19 +63,8 @@ def blur_noise(
     out: Tensor,
     blurred: Tensor | None,
 ) -> None:
-    blur_sigma, noise_sigma, scale = _narrow(blur_sigma), _narrow(noise_sigma), _narrow(scale)
-    _C.blur_noise(
-        _view(x),
-        x.shape,
-        _level(blur_sigma),
-        _level(noise_sigma),
-        _seed(seed),
-        _view(noise),
-        _level(scale),
-        _view(out),
-        _view(blurred),
-        torch.get_num_threads(),
-    )
+    levels = _narrow(blur_sigma), _narrow(noise_sigma)
+    _C.blur_noise(x, *levels, seed, noise, _narrow(scale), out, blurred, torch.get_num_threads())
 
 
 def sampler_step(
@@ -109,16 +76,5 @@ def sampler_step(
     out: Tensor,
     slope_out: Tensor | None,
 ) -> None:
-    numbers, table = ((), coefficients.data_ptr()) if isinstance(coefficients, Tensor) else (coefficients, 0)
-    _C.sampler_step(
-        _view(x),
-        x.shape,
-        _view(head_b),
-        _view(head_r),
-        _view(slope),
-        numbers,
-        table,
-        _view(out),
-        _view(slope_out),
-        torch.get_num_threads(),
-    )
+    numbers, table = ((), coefficients) if isinstance(coefficients, Tensor) else (coefficients, None)
+    _C.sampler_step(x, head_b, head_r, slope, numbers, table, out, slope_out, torch.get_num_threads())

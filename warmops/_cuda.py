@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from warmops import _C, _dct_fft
-from warmops._cpu import _seed, _view
 
 _Axis = tuple[int, int, float, float, float]  # dim, kind, scale, ends_in, ends_out
 
@@ -16,7 +15,7 @@ _Axis = tuple[int, int, float, float, float]  # dim, kind, scale, ends_in, ends_
 def normal(out: Tensor, seed: int | Tensor) -> None:
     with torch.cuda.device(out.device):
         stream = torch.cuda.current_stream(out.device).cuda_stream
-        _C.normal_cuda(_view(out), out.shape, _seed(seed), stream)
+        _C.normal_cuda(out, seed, stream)
 
 
 def dct(x: Tensor, out: Tensor, axes: tuple[_Axis, ...]) -> None:
@@ -59,4 +58,4 @@ def _fits(out: Tensor, axes: Sequence[_Axis]) -> bool:
 
 def _launch(x: Tensor, out: Tensor, axes: Sequence[_Axis]) -> None:
     with torch.cuda.device(out.device):
-        _C.dct_cuda(_view(x), x.shape, _view(out), out.shape, axes, torch.cuda.current_stream(out.device).cuda_stream)
+        _C.dct_cuda(x, out, axes, torch.cuda.current_stream(out.device).cuda_stream)

@@ -24,6 +24,7 @@ from torch.nn import Parameter
 from warmops._fork import alone_after_fork
 
 BACKENDS = ("reference", "cpu", "triton", "cuda")
+_FOR_CPU = (None, "cpu")
 _MODULES = {"reference": "warmops.reference", "cpu": "warmops._cpu", "triton": "warmops.triton", "cuda": "warmops._cuda"}
 
 
@@ -185,14 +186,30 @@ def launcher(backend: str | None, device: torch.device, op: str) -> Any:
     return _load(backend, device, op)
 
 
+def _watched() -> bool:
+    """Whether torch.compile, a dispatch mode or one of torch.func's transforms looks at all calls."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def plain_call(backend: str | None, name: str) -> Any:
+    """The extension's own way to a kernel for calls of plain CPU tensors, or None: it is not to be used, or not there.
+
+    It returns what the public function returns, or None where an argument is anything but plain: wrong, on a GPU, a subclass,
+    watched by autograd. Such calls go on to the checks of each argument by name.
+    """
+    if backend not in _FOR_CPU or forward_ad._current_level >= 0 or _watched():
+        return None
+    return getattr(native(), f"plain_{name}", None)
+
+
 def needs_dispatcher(*values: Any) -> bool:
     """Whether a call has to go through torch's dispatcher: autograd in either mode, torch.compile, vmap, fake or subclassed tensors.
 
     Every other call goes straight to the kernel, which saves more than a small image costs.
     """
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0:
-        return True
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if _watched():
         return True
     grad = torch.is_grad_enabled()
     forward_mode = forward_ad._current_level >= 0

@@ -108,27 +108,25 @@ def _readable(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _of_floats(method: str, alpha_rate: float | None, *values: float) -> tuple[float, ...] | None:
-    if not all(map(math.isfinite, values)) or min(values) < 0.0:
-        return None
+def _of_floats(method: str, alpha_rate: float | None, *values: float) -> tuple[float, ...]:
+    other_method = alpha_rate is not None if method == "ddim" else values[LEVELS.index("eta")] != 0.0
+    if method not in METHODS or other_method or not all(map(math.isfinite, values)) or min(values) < 0.0:
+        return ()
     levels: dict[str, Any] = dict(zip(LEVELS, values, strict=True)) | {"alpha_rate": alpha_rate}
     _check_levels(method, levels)
     return _update(method, **levels)
 
 
-def _of_plain(method: str, alpha_rate: Any, values: tuple[Any, ...]) -> tuple[float, ...] | None:
-    """`update_of` for Python floats, remembered: a sampler asks for the same levels for every batch of images. None: they are not
-    all floats, or one of them is wrong, and the checks of each have to say which."""
-    if torch.compiler.is_compiling() or not _FLOAT.issuperset(map(type, values)) or type(alpha_rate) not in _RATES:
-        return None
+def update_of_floats(method: Any, alpha_rate: Any, values: tuple[Any, ...]) -> tuple[float, ...]:
+    """`update_of` for Python floats, remembered: a sampler asks for the same levels for every batch of images. Empty: they are not
+    all floats, or something is wrong, and the checks of each have to say what."""
+    if type(method) is not str or type(alpha_rate) not in _RATES or not _FLOAT.issuperset(map(type, values)):
+        return ()
     return _of_floats(method, alpha_rate, *values)
 
 
 def update_of(method: str, alpha_rate: Any, values: tuple[Any, ...], x: Tensor) -> tuple[Any, ...]:
     """The coefficients k0 .. q of a method's `LEVELS`, checked: floats, or some of them float64 tensors ``[N]``."""
-    plain = _of_plain(method, alpha_rate, values)
-    if plain is not None:
-        return plain
     levels: dict[str, Any] = {name: _checks.check_level(name, v, x) for name, v in zip(LEVELS, values, strict=True)}
     levels["alpha_rate"] = None if alpha_rate is None else _checks.check_number("alpha_rate", alpha_rate, x)
     for name, value in levels.items():

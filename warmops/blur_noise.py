@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from warmops import _checks, reference
-from warmops._dispatch import check_backend, launcher, needs_dispatcher
+from warmops._dispatch import check_backend, launcher, needs_dispatcher, plain_call
 from warmops._registration import LevelFunction, below_autograd, empty_images, fold_vmap, image_dtype, level_tensor, per_sample, register
 from warmops.blur import differentiable_blur
 
@@ -238,6 +238,10 @@ def blur_noise(
         >>> x_t.shape, blurred.shape
         (torch.Size([16, 3, 32, 32]), torch.Size([16, 3, 32, 32]))
     """
+    if noise is None and generator is None and (plain := plain_call(backend, "blur_noise")):
+        done = plain(x, blur_sigma, noise_sigma, seed, scale, bool(return_blurred), out, torch.get_num_threads())
+        if done is not None:
+            return done  # type: ignore[no-any-return]
     check_backend(backend)
     x = _checks.check_images("x", x)
     blur_sigma = _checks.check_level("blur_sigma", blur_sigma, x)

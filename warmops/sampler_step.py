@@ -32,12 +32,11 @@ from torch import Tensor
 
 from warmops import _checks
 from warmops._checks import Level
-from warmops._dispatch import check_backend, launcher, needs_dispatcher
+from warmops._dispatch import check_backend, launcher, needs_dispatcher, plain_call
 from warmops._registration import LevelFunction, below_autograd, fold_vmap, per_sample, register
-from warmops._sampler_levels import METHODS, Coefficients, as_table, check_constant, update_of
+from warmops._sampler_levels import METHODS, Coefficients, as_table, check_constant, update_of, update_of_floats
 
 Pair = tuple[Level, Level]
-_FLOAT = {float}
 
 
 # ---- the linear form as a torch operator ----
@@ -190,8 +189,6 @@ def _check_factors(c_skip: Any, c_out: Any, x: Tensor) -> tuple[Any, ...]:
     if pair and len(c_out) != 2:
         raise ValueError(f"c_out must be a number, a tensor or a pair of them, got {len(c_out)} of them")
     values = (c_skip, *c_out) if pair else (c_skip, c_out, c_out)
-    if not torch.compiler.is_compiling() and _FLOAT.issuperset(map(type, values)) and all(map(math.isfinite, values)):
-        return values
     checked = []
     for name, value in zip(("c_skip", "c_out[0]", "c_out[1]") if pair else ("c_skip", "c_out", "c_out"), values, strict=True):
         number = _checks.check_number(name, value, x)
@@ -351,6 +348,12 @@ def sampler_step(
         >>> y.shape
         torch.Size([16, 3, 32, 32])
     """
+    in_order = (slope is not None) == (method == "heun") and not (return_slope and method == "ddim")
+    if in_order and (plain := plain_call(backend, "sampler_step")):
+        update = update_of_floats(method, alpha_rate, (alpha, beta, alpha_next, beta_next, eta, floor))
+        done = plain(x, heads, slope, c_skip, c_out, update, bool(return_slope), out, torch.get_num_threads())
+        if done is not None:
+            return done  # type: ignore[no-any-return]
     check_backend(backend)
     x = _checks.check_images("x", x)
     if x.dtype not in _checks.FLOAT_DTYPES:

@@ -4,9 +4,9 @@
 
 #include <stdexcept>
 #include <string>
-#include <tuple>
 #include <vector>
 
+#include "../tensor_args.h"
 #include "dct_plan.h"
 #include "normal.h"
 
@@ -15,35 +15,34 @@ namespace cuda = warmops::cuda;
 
 namespace {
 
-using PyView = std::tuple<uintptr_t, int, std::vector<int64_t>>;
-using PySeed = std::tuple<int64_t, uintptr_t, int64_t>;
+using warmops::Seed;
+using warmops::python::Tensor;
 
-void normal_cuda(const PyView& view, const std::vector<int64_t>& sizes, const PySeed& seed, uintptr_t stream) {
-    const auto& [address, dtype, strides] = view;
-    if (sizes.empty() || sizes.size() > size_t(cuda::kMaxDims))
-        throw std::invalid_argument("out must have 1 to " + std::to_string(cuda::kMaxDims) + " dimensions, got " + std::to_string(sizes.size()));
-    if (strides.size() != sizes.size()) throw std::invalid_argument("strides do not match the sizes");
+void normal_cuda(const Tensor& out, const Seed& seed, uintptr_t stream) {
+    const int64_t dims = out.sizes.count;
+    if (dims < 1 || dims > cuda::kMaxDims)
+        throw std::invalid_argument("out must have 1 to " + std::to_string(cuda::kMaxDims) + " dimensions, got " + std::to_string(dims));
     cuda::Target target;
-    target.data = reinterpret_cast<void*>(address);
-    target.dtype = dtype;
-    target.dims = int(sizes.size());
-    for (size_t d = 0; d < sizes.size(); ++d) {
-        target.sizes[d] = sizes[d];
-        target.strides[d] = strides[d];
+    target.data = out.view.data;
+    target.dtype = out.view.dtype;
+    target.dims = int(dims);
+    for (int64_t d = 0; d < dims; ++d) {
+        target.sizes[d] = out.sizes.at[d];
+        target.strides[d] = out.view.stride[d];
     }
-    const auto& [base, seeds, seed_stride] = seed;
-    const char* error = cuda::normal(target, {base, reinterpret_cast<const int64_t*>(seeds), seed_stride}, reinterpret_cast<void*>(stream));
+    const char* error = cuda::normal(target, {seed.base, seed.data, seed.stride}, reinterpret_cast<void*>(stream));
     if (error) throw std::runtime_error(std::string("normal on CUDA: ") + error);
 }
 
-cuda::TensorView tensor_view(const PyView& view, const std::vector<int64_t>& sizes) {
-    const auto& [address, dtype, strides] = view;
-    return {reinterpret_cast<void*>(address), dtype, sizes, strides};
+cuda::TensorView tensor_view(const Tensor& t) {
+    if (t.sizes.count > warmops::kMaxDims)
+        throw std::invalid_argument("tensors must have at most " + std::to_string(warmops::kMaxDims) + " dimensions, got " + std::to_string(t.sizes.count));
+    const int64_t *sizes = t.sizes.at, *strides = t.view.stride;
+    return {t.view.data, t.view.dtype, {sizes, sizes + t.sizes.count}, {strides, strides + t.sizes.count}};
 }
 
-void dct_cuda(const PyView& x, const std::vector<int64_t>& x_sizes, const PyView& out, const std::vector<int64_t>& out_sizes,
-              const std::vector<cuda::AxisRequest>& axes, uintptr_t stream) {
-    const cuda::Dct plan = cuda::dct_plan(tensor_view(x, x_sizes), tensor_view(out, out_sizes), axes);
+void dct_cuda(const Tensor& x, const Tensor& out, const std::vector<cuda::AxisRequest>& axes, uintptr_t stream) {
+    const cuda::Dct plan = cuda::dct_plan(tensor_view(x), tensor_view(out), axes);
     const char* error = cuda::dct(plan, reinterpret_cast<void*>(stream));
     if (error) throw std::runtime_error(std::string("dct on CUDA: ") + error);
 }
