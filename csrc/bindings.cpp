@@ -29,11 +29,6 @@ using python::Tensor;
 
 constexpr int64_t kMaxOdd = 16384;  // an odd factor is multiplied out: its matrices then take about 1 GB
 
-int64_t odd_factor(int64_t n) {
-    while (n > 0 && n % 2 == 0) n /= 2;
-    return n;
-}
-
 std::vector<const Kernels*> supported_kernels() {
     std::vector<const Kernels*> all;
 #ifdef __x86_64__
@@ -79,11 +74,17 @@ void run(BlurNoiseArgs& a, int threads) {
     check_level("blur_sigma", a.blur_sigma, a.sizes[0]);
     check_level("noise_sigma", a.noise_sigma, a.sizes[0]);
     for (int d = a.dims - 2; d < a.dims; ++d)
-        if (odd_factor(a.sizes[d]) > kMaxOdd)
+        if (python::odd_factor(a.sizes[d]) > kMaxOdd)
             throw std::invalid_argument("x must have H and W without an odd factor above " + std::to_string(kMaxOdd) +
                                         " on backend 'cpu', got " + std::to_string(a.sizes[d]));
     py::gil_scoped_release release;
     current.load()->blur_noise(a);
+}
+
+void run(DctArgs& a, int threads) {
+    a.threads = usable_threads(threads);
+    py::gil_scoped_release release;
+    current.load()->dct(a);
 }
 
 void run(SamplerStepArgs& a, int threads) {
@@ -109,10 +110,11 @@ void blur_noise(const Tensor& x, const Level& blur_sigma, const Level& noise_sig
 
 // What warmops.blur_noise returns, or None: not a plain call.
 py::object plain_blur_noise(py::handle x, py::handle blur_sigma, py::handle noise_sigma, py::handle seed, py::handle scale,
-                            bool return_blurred, py::handle out, int threads) {
+                            bool return_blurred, py::handle draw, py::handle out, int threads) {
     BlurNoiseArgs a;
+    py::object drawn;
     python::Results results(return_blurred);
-    if (!python::plain_blur_noise(x.ptr(), blur_sigma.ptr(), noise_sigma.ptr(), seed.ptr(), scale.ptr(), out, a, results, return_blurred))
+    if (!python::plain_blur_noise(x.ptr(), blur_sigma.ptr(), noise_sigma.ptr(), seed.ptr(), scale.ptr(), draw, out, a, drawn, results, return_blurred))
         return py::none();
     run(a, threads);
     return results.take();
@@ -137,9 +139,16 @@ void dct(const Tensor& x, const Tensor& out, const Few<DctAxis, kMaxDims>& axes,
     memcpy(a.sizes_in, x.sizes.at, sizeof a.sizes_in);
     a.axes = int(axes.count);
     for (int i = 0; i < a.axes; ++i) a.axis[i] = axes.at[i];
-    a.threads = usable_threads(threads);
-    py::gil_scoped_release release;
-    current.load()->dct(a);
+    run(a, threads);
+}
+
+// What a function of the DCT family returns, or None: not a plain call.
+py::object plain_dct(py::handle x, const Few<DctAxis, kMaxDims>& axes, py::handle out, int threads) {
+    DctArgs a;
+    python::Results results(false);
+    if (!python::plain_dct(x.ptr(), axes, out, a, results)) return py::none();
+    run(a, threads);
+    return results.take();
 }
 
 // coefficients: 14 numbers, or table: a contiguous float64 tensor [N, 14].
@@ -202,6 +211,9 @@ PYBIND11_MODULE(_C, m) {
     m.def("plain_blur_noise", &plain_blur_noise);
     m.def("normal", &normal);
     m.def("dct", &dct);
+    m.def("plain_dct", &plain_dct);
+    m.def("dct_by_fft", &python::dct_by_fft, py::arg("kind"), py::arg("n"),
+          "Whether an axis goes through an FFT: the kernels multiply odd factors out, and work in caches.");
     m.def("sampler_step", &sampler_step);
     m.def("plain_sampler_step", &plain_sampler_step);
     m.def("philox4x32", &philox, py::arg("counter"), py::arg("key"));

@@ -144,9 +144,11 @@ void set_sizes(Args& a, const Sizes& sizes) {
     memcpy(a.sizes, sizes.at, sizeof a.sizes);
 }
 
-// The arguments of warmops.blur_noise, without those that it asks the long way for. True: `a` and `results` are complete.
+// The arguments of warmops.blur_noise, without those that it asks the long way for; draw(n) makes the seeds if there is none. True: `a` and
+// `results` are complete, and `drawn` lives as long as they are needed.
 inline bool plain_blur_noise(PyObject* x_object, PyObject* blur_sigma, PyObject* noise_sigma, PyObject* seed, PyObject* scale,
-                             pybind11::handle out, BlurNoiseArgs& a, Results& results, bool two) {
+                             pybind11::handle draw, pybind11::handle out, BlurNoiseArgs& a, pybind11::object& drawn, Results& results,
+                             bool two) {
     Tensor x;
     if (!read_images(x_object, x)) return false;
     const int64_t n = x.sizes.at[0];
@@ -155,12 +157,41 @@ inline bool plain_blur_noise(PyObject* x_object, PyObject* blur_sigma, PyObject*
     a.scale.value = 1.0;
     if (scale != Py_None && (!read_plain(scale, n, a.scale) || !isfinite(a.scale.value))) return false;
     const bool draws = a.noise_sigma.data || a.noise_sigma.value != 0.0;
-    if (seed == Py_None ? draws : !read_plain(seed, n, a.seed)) return false;
+    if (seed != Py_None && !read_plain(seed, n, a.seed)) return false;
     if (!results.find(out, x_object, x, {&x})) return false;
+    if (seed == Py_None && draws) {
+        drawn = draw(n);
+        if (!read_plain(drawn.ptr(), n, a.seed)) return false;
+    }
     set_sizes(a, x.sizes);
     a.x = x.view;
     a.out = results.view(0);
     if (two) a.blurred = results.view(1);
+    return true;
+}
+
+inline int64_t odd_factor(int64_t n) {
+    while (n > 0 && n % 2 == 0) n /= 2;
+    return n;
+}
+inline bool dct_by_fft(int kind, int64_t n) {
+    const int64_t points = kind == 0 ? n - 1 : kind == 4 ? n + 1 : n;
+    return odd_factor(points) > 2048 || points > 16384;
+}
+
+// The same for the DCT family: transforms of whole axes that the kernels take.
+inline bool plain_dct(PyObject* x_object, const Few<DctAxis, kMaxDims>& axes, pybind11::handle out, DctArgs& a, Results& results) {
+    Tensor x;
+    if (!read_plain(x_object, x) || !is_float(x.view.dtype) || x.count() == 0 || axes.count == 0 || axes.count > x.sizes.count) return false;
+    for (int i = 0; i < axes.count; ++i)
+        if (axes.at[i].dim < 0 || axes.at[i].dim >= x.sizes.count || dct_by_fft(axes.at[i].kind, x.sizes.at[axes.at[i].dim])) return false;
+    if (!results.find(out, x_object, x, {&x})) return false;
+    set_sizes(a, x.sizes);
+    memcpy(a.sizes_in, a.sizes, sizeof a.sizes_in);
+    a.x = x.view;
+    a.out = results.view(0);
+    a.axes = int(axes.count);
+    for (int i = 0; i < a.axes; ++i) a.axis[i] = axes.at[i];
     return true;
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +21,14 @@ SHAPE = (4, 3, 6, 10)
 WIDE = (4, 6, 6, 10)
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 STEP = {"alpha": 1.5, "beta": 3.0, "alpha_next": 0.8, "beta_next": 1.9}
-NAMES = ("blur_noise", "sampler_step")
+NAMES = ("blur_noise", "sampler_step", "dct")
+MODULES = {"blur_noise": ("blur_noise", "blur"), "sampler_step": ("sampler_step",), "dct": ("_dct_op",)}
+
+
+def each_module() -> Iterator[Any]:
+    for names in MODULES.values():
+        for name in names:
+            yield importlib.import_module(f"warmops.{name}")
 
 
 @pytest.fixture(autouse=True)
@@ -45,15 +52,15 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return None if plain is None else call
 
-    for name in NAMES:
-        monkeypatch.setattr(importlib.import_module(f"warmops.{name}"), "plain_call", counting)
+    for module in each_module():
+        monkeypatch.setattr(module, "plain_call", counting)
     return names
 
 
 def the_long_way(monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any]) -> Any:
     with monkeypatch.context() as patch:
-        for name in NAMES:
-            patch.setattr(importlib.import_module(f"warmops.{name}"), "plain_call", lambda backend, name: None)
+        for module in each_module():
+            patch.setattr(module, "plain_call", lambda backend, name: None)
         return call()
 
 
@@ -73,6 +80,8 @@ def blur_noise_calls(rng: torch.Generator) -> dict[str, Callable[..., Any]]:
         ),
         "0-d levels": lambda **o: warmops.blur_noise(x, levels[0], torch.tensor(0.5), seed=3, scale=torch.tensor(2.0), **o),
         "no noise": lambda **o: warmops.blur_noise(x, 1.5, 0.0, **o),
+        "blur": lambda return_blurred=False, **o: warmops.blur(x, levels, **o),
+        "no seed": lambda **o: (torch.manual_seed(5), warmops.blur_noise(x, 1.5, levels, **o))[1],
         "backend": lambda **o: warmops.blur_noise(x, 1.5, 0.5, seed=3, scale=0.5, backend="cpu", **o),
         "strided": lambda **o: warmops.blur_noise(x.mT[:, ::2], 1.5, 0.5, seed=3, **o),
         "channels last": lambda **o: warmops.blur_noise(x.to(memory_format=torch.channels_last), 1.5, 0.5, seed=3, **o),
@@ -109,15 +118,34 @@ def sampler_step_calls(rng: torch.Generator) -> dict[str, Callable[..., Any]]:
     return calls
 
 
-ALL_CALLS = {name: (blur_noise_calls, sampler_step_calls)[i] for i, name in enumerate(NAMES)}
+def dct_calls(rng: torch.Generator) -> dict[str, Callable[..., Any]]:
+    x = randn(SHAPE, rng)
+    calls: dict[str, Callable[..., Any]] = {
+        "one axis": lambda **o: warmops.dct(x, **o),
+        "every type": lambda **o: warmops.dst(x, 3, dim=1, norm="ortho", orthogonalize=False, **o),
+        "two axes": lambda **o: warmops.dct2(x, norm="ortho", backend="cpu", **o),
+        "all axes": lambda **o: warmops.idctn(x, 1, **o),
+        "its own size": lambda **o: warmops.idstn(x, 2, s=[6, 10], dim=[-2, -1], norm="forward", **o),
+        "strided": lambda **o: warmops.dct2(x.mT[:, ::2], **o),
+        "1-d": lambda **o: warmops.idct(x[0, 0, 0], norm="ortho", **o),
+    }
+    for dtype in FLOATS:
+        y = x.to(dtype)
+        calls[str(dtype)] = lambda y=y, **o: warmops.dct2(y, **o)
+    return calls
+
+
+ALL_CALLS = dict(zip(NAMES, (blur_noise_calls, sampler_step_calls, dct_calls), strict=True))
 CASES = [(name, case) for name, calls in ALL_CALLS.items() for case in calls(torch.Generator())]
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_same_bits_as_the_long_way(name: str, case: str, taken: list[str], rng: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     call = ALL_CALLS[name](rng)[case]
-    two = {"return_blurred": True} if name == "blur_noise" else {"return_slope": True} if case in ("euler", "heun") else {}
-    for options in ({}, two):
+    two = (
+        {"return_blurred": True} if name == "blur_noise" and case != "blur" else {"return_slope": True} if case in ("euler", "heun") else {}
+    )
+    for options in ({}, two) if two else ({},):
         want = parts(the_long_way(monkeypatch, lambda o=options: call(**o)))
         got = parts(call(**options))
         assert taken == [name], taken
@@ -162,7 +190,6 @@ BLUR_NOISE_OTHERWISE: dict[str, dict[str, Any]] = {
     "level of 3": {"blur_sigma": torch.ones(3)},
     "level half": {"blur_sigma": torch.ones(4).half()},
     "level watched": {"noise_sigma": torch.ones(4, requires_grad=True)},
-    "no seed": {"seed": None},
     "seed huge": {"seed": 2**63},
     "seed a float": {"seed": 1.0},
     "seeds of 3": {"seed": torch.arange(3)},
@@ -198,11 +225,32 @@ SAMPLER_STEP_OTHERWISE: dict[str, dict[str, Any]] = {
 }
 
 
+DCT_OTHERWISE: dict[str, dict[str, Any]] = {
+    "x uint8": {"x": torch.ones(SHAPE, dtype=torch.uint8)},
+    "no axis": {"axes": ()},
+    "an axis that is not there": {"axes": ((4, 1, 1.0, 1.0, 1.0),)},
+    "a long odd factor": {"x": torch.ones(2, 2053), "axes": ((1, 1, 1.0, 1.0, 1.0),)},
+    "a long axis": {"x": torch.ones(2, 32768), "axes": ((1, 1, 1.0, 1.0, 1.0),)},
+    "out over x": {"x": BUFFER[:720].view(SHAPE), "out": BUFFER[719:1439].view(SHAPE)},
+    "out of another shape": {"out": OUT[:, :2]},
+}
+
+
 def turned_down(name: str, changes: dict[str, Any]) -> None:
     """The plain way refuses the call and writes nothing."""
-    blurs = name == "blur_noise"
-    values: dict[str, Any] = {"x": X, "blur_sigma": 1.5, "noise_sigma": 0.5, "seed": 3, "scale": None, "return_blurred": False, "out": None}
-    if not blurs:
+    values: dict[str, Any] = {"x": X, "axes": ((3, 1, 1.0, 1.0, 1.0),), "out": None}
+    if name == "blur_noise":
+        values = {
+            "x": X,
+            "blur_sigma": 1.5,
+            "noise_sigma": 0.5,
+            "seed": 3,
+            "scale": None,
+            "return_blurred": False,
+            "draw": None,
+            "out": None,
+        }
+    elif name == "sampler_step":
         update = (0.5, 0.5, 1.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0)
         values = {"x": X, "heads": HEADS, "slope": None, "c_skip": 0.3, "c_out": 0.6, "update": update, "return_slope": False, "out": None}
     values |= changes
@@ -222,12 +270,19 @@ def test_sampler_step_goes_the_long_way(case: str) -> None:
     turned_down("sampler_step", SAMPLER_STEP_OTHERWISE[case])
 
 
+@pytest.mark.parametrize("case", DCT_OTHERWISE)
+def test_dct_goes_the_long_way(case: str) -> None:
+    turned_down("dct", DCT_OTHERWISE[case])
+
+
 @pytest.mark.parametrize("case", OTHERWISE)
 @pytest.mark.parametrize("name", NAMES)
 def test_other_tensors_go_the_long_way(name: str, case: str) -> None:
     tensor = OTHERWISE[case]
-    for argument in ("x", "scale", "out") if name == "blur_noise" else ("x", "heads", "slope", "c_skip", "out"):
-        turned_down(name, {argument: tensor})
+    arguments = {"blur_noise": ("x", "scale", "out"), "sampler_step": ("x", "heads", "slope", "c_skip", "out"), "dct": ("x", "out")}
+    for argument in arguments[name]:
+        if (name, argument, case) != ("dct", "x", "2-d"):  # has a transform
+            turned_down(name, {argument: tensor})
 
 
 def test_wrong_methods_go_the_long_way(taken: list[str]) -> None:

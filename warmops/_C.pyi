@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +20,7 @@ def blur_noise(
     /,
 ) -> None: ...
 def dct(x: Tensor, out: Tensor, axes: tuple[_Axis, ...], threads: int, /) -> None: ...
+def dct_by_fft(kind: int, n: int) -> bool: ...
 def dct_cuda(x: Tensor, out: Tensor, axes: Sequence[_Axis], stream: int, /) -> None: ...
 def dct_cuda_fits(axes: Sequence[tuple[int, int]], twice: bool) -> bool: ...
 def normal(out: Tensor, seed: int | Tensor, threads: int, /) -> None: ...
@@ -37,8 +38,18 @@ def sampler_step(
     /,
 ) -> None: ...
 def plain_blur_noise(
-    x: Any, blur_sigma: Any, noise_sigma: Any, seed: Any, scale: Any, return_blurred: bool, out: Any, threads: int, /
+    x: Any,
+    blur_sigma: Any,
+    noise_sigma: Any,
+    seed: Any,
+    scale: Any,
+    return_blurred: bool,
+    draw: Callable[[int], Tensor],
+    out: Any,
+    threads: int,
+    /,
 ) -> Any: ...
+def plain_dct(x: Any, axes: tuple[_Axis, ...], out: Any, threads: int, /) -> Any: ...
 def plain_sampler_step(
     x: Any, heads: Any, slope: Any, c_skip: Any, c_out: Any, update: tuple[float, ...], return_slope: bool, out: Any, threads: int, /
 ) -> Any: ...

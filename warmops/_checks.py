@@ -148,6 +148,11 @@ def draw_seed(generator: Any, n: int, device: torch.device) -> Tensor:
     return torch.randint(SEED_MAX, (n,), generator=generator, dtype=torch.int64, device=device)
 
 
+def draw_cpu_seeds(n: int) -> Tensor:
+    """`draw_seed` from torch's default generator of the CPU."""
+    return torch.randint(SEED_MAX, (n,), dtype=torch.int64, device="cpu")
+
+
 def _extent(t: Tensor) -> tuple[int, int]:
     """The addresses that a tensor's elements lie in, [first, last)."""
     start = t.data_ptr()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -23,17 +21,8 @@ def normal(out: Tensor, seed: int | Tensor) -> None:
     _C.normal(out, seed, torch.get_num_threads())
 
 
-@functools.cache
-def _by_fft(kind: int, n: int) -> bool:
-    """Whether an axis goes through an FFT: the kernels multiply odd factors out, and work in caches."""
-    points = odd = n - 1 if kind == 0 else n + 1 if kind == 4 else n
-    while odd and odd % 2 == 0:
-        odd //= 2
-    return odd > 2048 or points > 16384
-
-
 def dct(x: Tensor, out: Tensor, axes: tuple[_Axis, ...]) -> None:
-    long = [axis for axis in axes if _by_fft(axis[1], out.shape[axis[0]])]
+    long = [axis for axis in axes if _C.dct_by_fft(axis[1], out.shape[axis[0]])]
     if long:
         _dct_through_fft(x, out, axes, long)
     else:

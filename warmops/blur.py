@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from warmops import _checks, reference
-from warmops._dispatch import check_backend, launcher, needs_dispatcher
+from warmops._dispatch import check_backend, launcher, needs_dispatcher, plain_call
 from warmops._registration import LevelFunction, below_autograd, empty_images, fold_vmap, image_dtype, level_tensor, register
 
 
@@ -17,9 +18,14 @@ def _launch(x: Tensor, sigma: float | Tensor, out: Tensor, backend: str | None) 
     if x.numel():
         try:
             launch(x, sigma, 0.0, None, None, 1.0, out, None)
-        except ValueError as error:  # a level inside a tensor, by the name that it has in the shared kernel
-            raise ValueError(str(error).replace("blur_sigma", "sigma")) from None
+        except ValueError as error:
+            raise _of_sigma(error) from None
     return out
+
+
+def _of_sigma(error: ValueError) -> ValueError:
+    """An error about a level inside a tensor, which has another name in the shared kernel."""
+    return ValueError(str(error).replace("blur_sigma", "sigma"))
 
 
 def _kernel(x: Tensor, sigma: Tensor, backend: str | None) -> Tensor:
@@ -87,6 +93,13 @@ def blur(x: Tensor, sigma: float | Tensor, *, out: Tensor | None = None, backend
         >>> warmops.blur(images, 2.0).shape
         torch.Size([16, 3, 32, 32])
     """
+    if plain := plain_call(backend, "blur_noise"):
+        try:
+            done = plain(x, sigma, 0.0, None, None, False, None, out, torch.get_num_threads())
+        except ValueError as error:
+            raise _of_sigma(error) from None
+        if done is not None:
+            return done  # type: ignore[no-any-return]
     check_backend(backend)
     x = _checks.check_images("x", x)
     sigma = _checks.check_level("sigma", sigma, x)

@@ -239,7 +239,7 @@ def blur_noise(
         (torch.Size([16, 3, 32, 32]), torch.Size([16, 3, 32, 32]))
     """
     if noise is None and generator is None and (plain := plain_call(backend, "blur_noise")):
-        done = plain(x, blur_sigma, noise_sigma, seed, scale, bool(return_blurred), out, torch.get_num_threads())
+        done = plain(x, blur_sigma, noise_sigma, seed, scale, bool(return_blurred), _checks.draw_cpu_seeds, out, torch.get_num_threads())
         if done is not None:
             return done  # type: ignore[no-any-return]
     check_backend(backend)
