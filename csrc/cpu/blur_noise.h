@@ -131,10 +131,11 @@ class Forward {
             in_parallel(threads, [&](int rank, int size) { work(shared, *scratches.each[rank], Team{rank, size, true}, 0, groups); });
             return;
         }
-        in_parallel(threads, [&](int64_t rank, int64_t size) {
+        const Shares shares(groups, threads);
+        in_parallel(threads, [&](int64_t rank, int64_t) {
             Shared<T> shared(height, width, group);
             Scratch<T> scratch(height, width);
-            work(shared, scratch, Team{0, 1, false}, groups * rank / size, groups * (rank + 1) / size);
+            for (int64_t first, last; shares.take(rank, first, last);) work(shared, scratch, Team{0, 1, false}, first, last);
         });
     }
 
@@ -147,11 +148,12 @@ class Forward {
         const int64_t images = samples * channels, strips = (images + L - 1) / L;
         int threads = images * height * width < kSerialWork ? 1 : a.threads;
         if (threads > strips) threads = int(strips);
-        in_parallel(threads, [&](int64_t rank, int64_t size) {
+        const Shares shares(strips, threads);
+        in_parallel(threads, [&](int64_t rank, int64_t) {
             SmallImages<T> small(*dct_rows, *dct_columns);
             Scratch<T> scratch(height, width);
-            const int64_t first = strips * rank / size * L, last = strips * (rank + 1) / size * L;
-            for (int64_t i = first; i < last && i < images; i += L) work_small(small, scratch, i, images - i < L ? images - i : L);
+            for (int64_t first, last; shares.take(rank, first, last);)
+                for (int64_t i = first * L; i < last * L && i < images; i += L) work_small(small, scratch, i, images - i < L ? images - i : L);
         });
     }
 
@@ -203,7 +205,7 @@ class Forward {
             if (sigma != 0.0) {
                 if (team.rank == 0) shared.build(sigma);
                 team.wait();
-                const Group next = index + 1 < last ? group_at(index + 1) : Group{0, 0, 0};
+                const Group next = index + 1 < samples * groups_of_sample ? group_at(index + 1) : Group{0, 0, 0};  // most often this thread takes it
                 along_rows(shared, scratch, g, team);
                 team.wait();
                 down_columns(shared, scratch, g, next, team);

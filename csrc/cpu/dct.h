@@ -77,27 +77,29 @@ void dct_one(const DctArgs& a, const View& x, const View& y, const int64_t* exte
     const Walk all(a, extent, x, y, axis.dim, -1);
     const int64_t strips = (all.total + L - 1) / L;
     const int threads = all.total * n < kDctSerial ? 1 : int(least(a.threads, strips));
-    in_parallel(threads, [&](int64_t rank, int64_t size) {
+    const Shares shares(strips, threads);
+    in_parallel(threads, [&](int64_t rank, int64_t) {
         Buffer<T> strip(n * L), result(n * L), scratch(AxisTransform<T>::kScratch * n * L);
         Sequences<const P> from;
         Sequences<Q> to;
         from.along = x.stride[axis.dim];
         to.along = y.stride[axis.dim];
         Walk walk = all;
-        const int64_t first = strips * rank / size * L, last = least(strips * (rank + 1) / size * L, all.total);
-        walk.seek(first);
-        for (int64_t s = first; s < last; s += L) {
-            from.count = to.count = int(least(L, last - s));
-            for (int l = 0; l < from.count; ++l, walk.next()) {
-                from.begin[l] = static_cast<const P*>(x.data) + walk.in;
-                to.begin[l] = static_cast<Q*>(y.data) + walk.out;
+        for (int64_t first, last; shares.take(rank, first, last);) {
+            walk.seek(first * L);
+            for (int64_t s = first * L; s < least(last * L, all.total); s += L) {
+                from.count = to.count = int(least(L, all.total - s));
+                for (int l = 0; l < from.count; ++l, walk.next()) {
+                    from.begin[l] = static_cast<const P*>(x.data) + walk.in;
+                    to.begin[l] = static_cast<Q*>(y.data) + walk.out;
+                }
+                from.template find_adjacent<T>();
+                to.template find_adjacent<T>();
+                load_strip<P, T>(from, n_in, strip.data, L, factor);
+                clear_rows(strip.data, L, n_in, n);
+                transform.run(strip.data, L, result.data, L, scratch.data);
+                store_strip<Q, T>(result.data, L, n, to);
             }
-            from.template find_adjacent<T>();
-            to.template find_adjacent<T>();
-            load_strip<P, T>(from, n_in, strip.data, L, factor);
-            clear_rows(strip.data, L, n_in, n);
-            transform.run(strip.data, L, result.data, L, scratch.data);
-            store_strip<Q, T>(result.data, L, n, to);
         }
     });
 }
@@ -147,13 +149,15 @@ class DctTwo {
             }
             return;
         }
-        in_parallel(int(least(threads, groups)), [&](int64_t rank, int64_t size) {
+        const Shares shares(groups, least(threads, groups));
+        in_parallel(int(least(threads, groups)), [&](int64_t rank, int64_t) {
             Buffer<T> images(height * ld);
             Strips strips(*this);
-            for (int64_t g = groups * rank / size; g < groups * (rank + 1) / size; ++g) {
-                rows(strips, images.data, g, 0, 1);
-                columns(strips, images.data, g, 0, 1);
-            }
+            for (int64_t first, last; shares.take(rank, first, last);)
+                for (int64_t g = first; g < last; ++g) {
+                    rows(strips, images.data, g, 0, 1);
+                    columns(strips, images.data, g, 0, 1);
+                }
         });
     }
 

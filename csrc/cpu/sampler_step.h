@@ -184,15 +184,18 @@ class SamplerStep {
             }
             return;
         }
-        in_parallel(threads < images ? threads : int(images), [&](int64_t rank, int64_t size) {
+        const int workers = threads < images ? threads : int(images);
+        const Shares shares(images, workers);
+        in_parallel(workers, [&](int64_t rank, int64_t) {
             Buffer<T> image(height * ld);
             StepFilter<T> filter(height, width);
             Scratch scratch(*this);
-            for (int64_t i = images * rank / size; i < images * (rank + 1) / size; ++i) {
-                const bool filtered = prepare(filter, i);
-                for (int phase = filtered ? kCombine : kFinish; phase <= kFinish; ++phase)
-                    run_phase(phase, scratch, filter, image.data, i, filtered, 0, 1);
-            }
+            for (int64_t first, last; shares.take(rank, first, last);)
+                for (int64_t i = first; i < last; ++i) {
+                    const bool filtered = prepare(filter, i);
+                    for (int phase = filtered ? kCombine : kFinish; phase <= kFinish; ++phase)
+                        run_phase(phase, scratch, filter, image.data, i, filtered, 0, 1);
+                }
         });
     }
 
