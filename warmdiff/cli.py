@@ -85,7 +85,9 @@ def add_settings(parser: argparse.ArgumentParser, names: Collection[str] = ()) -
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
+    given = {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
+    network = {name.removeprefix("network."): given.pop(name) for name in tuple(given) if name.startswith("network.")}
+    return {**given, "network": network}
 
 
 def config_of(arguments: argparse.Namespace) -> Any:
@@ -257,14 +259,15 @@ def spectrum_command(arguments: argparse.Namespace) -> None:
     spread = f"for single frequencies {argument.bnr:.2f} to {float(argument.balance.max()):.2f}"
     print(f"blur-to-noise ratio that removes nothing before noise hides it: at most {argument.bnr:.2f} ({spread})")
 
-    def write_json(path: str) -> None:
-        write_text(Path(path), json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
-
-    outputs = {"save": (spectrum.save, "variance of each mode"), "json": (write_json, "numbers"), "plot": (argument.plot, "plot")}
-    for name, (write, what) in outputs.items():
-        if path := getattr(arguments, name):
-            write(path)
-            print(f"{path}: {what}")
+    if arguments.save:
+        spectrum.save(arguments.save)
+    if arguments.json:
+        write_text(Path(arguments.json), json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
+    if arguments.plot:
+        argument.plot(arguments.plot)
+    for what in ("save", "json", "plot"):
+        if path := getattr(arguments, what):
+            print(f"{path}: written")
 
 
 def demo_command(arguments: argparse.Namespace) -> None:
@@ -310,13 +313,12 @@ def film_strip(denoiser: Denoiser, seed: int) -> Tensor:
 
 
 def parser() -> argparse.ArgumentParser:
-    text = "Blur-noise mixture diffusion models: train, sample, measure. Start with: warmdiff demo"
-    root = argparse.ArgumentParser(prog="warmdiff", description=text)
+    about = "Blur-noise mixture diffusion models: train, sample, measure. Start with: warmdiff demo"
+    root = argparse.ArgumentParser(prog="warmdiff", description=about)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        name, text = run.__name__.removesuffix("_command"), inspect.getdoc(run) or ""
-        formatter = argparse.RawDescriptionHelpFormatter
+        name, text, formatter = run.__name__.removesuffix("_command"), inspect.getdoc(run) or "", argparse.RawDescriptionHelpFormatter
         made = commands.add_parser(name, help=text.partition(".")[0], description=text, formatter_class=formatter)
         made.set_defaults(run_command=run)
         return made

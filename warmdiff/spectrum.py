@@ -172,8 +172,7 @@ class SpectralArgument:
     def of(cls, spectrum: DataSpectrum, kept: float = KEPT) -> SpectralArgument:
         """From a measured spectrum; ValueError: fewer than two rings of it have power, or kept is not in (0, 1)."""
         (frequency, power), slope = spectrum.rings(), spectrum.slope()
-        if len(frequency) < 2:
-            raise ValueError(f"spectrum must have power at two spatial frequencies up to 1/2 cycle per pixel, got {len(frequency)}")
+        check(len(frequency) >= 2, "spectrum", len(frequency), "of power at two spatial frequencies up to 1/2 cycle per pixel at least")
         check(0 < kept < 1, "kept", kept, "in (0, 1)")
         return cls(frequency, power, slope, float((power.log() - slope * frequency.log()).mean().exp()), spectrum.count, kept)
 
