@@ -259,15 +259,14 @@ def spectrum_command(arguments: argparse.Namespace) -> None:
     spread = f"for single frequencies {argument.bnr:.2f} to {float(argument.balance.max()):.2f}"
     print(f"blur-to-noise ratio that removes nothing before noise hides it: at most {argument.bnr:.2f} ({spread})")
 
-    if arguments.save:
-        spectrum.save(arguments.save)
-    if arguments.json:
-        write_text(Path(arguments.json), json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
-    if arguments.plot:
-        argument.plot(arguments.plot)
-    for what in ("save", "json", "plot"):
-        if path := getattr(arguments, what):
-            print(f"{path}: written")
+    def write_json(path: str) -> None:
+        write_text(Path(path), json.dumps({"data": arguments.data, **argument.table()}, indent=1) + "\n")
+
+    outputs = {"save": (spectrum.save, "variance of each mode"), "json": (write_json, "numbers"), "plot": (argument.plot, "plot")}
+    for name, (write, what) in outputs.items():
+        if path := getattr(arguments, name):
+            write(path)
+            print(f"{path}: {what}")
 
 
 def demo_command(arguments: argparse.Namespace) -> None:
