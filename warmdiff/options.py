@@ -119,9 +119,9 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     """
     names, values = [item.name for item in dataclasses.fields(config)], dict(changes)
     for name, value in changes.items():
-        close = difflib.get_close_matches(name, names, 1)
-        instead = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
-        require(name in names, f"unknown setting {name!r}, {instead}")
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            raise ValueError(f"unknown setting {name!r}, " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"))
         before = getattr(config, name)
         if dataclasses.is_dataclass(before) and not dataclasses.is_dataclass(value):
             check(isinstance(value, Mapping), name, value, "a table of settings")
