@@ -36,7 +36,7 @@ import warmops
 from warmdiff import loss as loss_module
 from warmdiff.cli import keep_freed_memory
 from warmdiff.config import TrainConfig
-from warmdiff.loss import draw_levels, seeds
+from warmdiff.draws import draw_levels, seeds
 from warmdiff.spectrum import DataSpectrum
 from warmdiff.training import Trainer, World
 

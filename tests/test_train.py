@@ -26,7 +26,8 @@ from warmdiff import checkpoint
 from warmdiff.cli import main
 from warmdiff.config import TrainConfig, config_from, load_config
 from warmdiff.data import digits, in_memory
-from warmdiff.loss import TwoHeadLoss, augment, draw_levels, seeds
+from warmdiff.draws import augment, draw_levels, seeds
+from warmdiff.loss import TwoHeadLoss
 from warmdiff.network import NetworkConfig, WarmNet
 from warmdiff.spectrum import DataSpectrum
 from warmdiff.training import Trainer, World

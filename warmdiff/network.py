@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from warmdiff.options import check, documented, option, validate
 
-AUGMENT_LABELS = 9  # numbers that describe one augmentation, see loss.py
+AUGMENT_LABELS = 9  # numbers that describe one augmentation, see draws.py
 ROOT_HALF = math.sqrt(0.5)
 
 
