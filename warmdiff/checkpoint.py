@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from warmdiff.files import replacing
-from warmdiff.options import Reworded
+from warmdiff.options import Reworded, check, require
 
 FORMAT = "warmdiff checkpoint 1"
 SUFFIX = ".safetensors"
@@ -56,12 +56,10 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+    require(path.is_file(), f"no checkpoint at {path}", FileNotFoundError)
     with open(path, "rb") as raw:
-        start = raw.read(2)
-    if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise ValueError(f"{path}: refused, it is a pickled or zipped file, which can run code when opened; only safetensors are read")
+        pickled = raw.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    require(not pickled, f"{path}: refused, it is a pickled or zipped file, which can run code when opened; only safetensors are read")
     broken = (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError)
     with Reworded(f"{path}: truncated or not a safetensors file", *broken), safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
@@ -70,8 +68,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
         text = metadata.get("state", "")
         state = json.loads(text)
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: its state must be a table, got {type(state).__name__}")
+    check(isinstance(state, dict), f"{path}: its state", type(state).__name__, "a table")
     sums = checksums(tensors, text)
     if sums != {"crc32": metadata.get("crc32"), "state_crc32": metadata.get("state_crc32", sums["state_crc32"])}:  # at first without
         raise ValueError(f"{path}: damaged, its contents do not match their checksum")

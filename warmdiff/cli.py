@@ -85,7 +85,9 @@ def add_settings(parser: argparse.ArgumentParser, names: Collection[str] = ()) -
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
+    given = {name: getattr(arguments, name) for name, _, _ in settings(TrainConfig) if hasattr(arguments, name)}
+    network = {name.removeprefix("network."): given.pop(name) for name in tuple(given) if name.startswith("network.")}
+    return {**given, "network": network}
 
 
 def config_of(arguments: argparse.Namespace) -> Any:
@@ -310,13 +312,12 @@ def film_strip(denoiser: Denoiser, seed: int) -> Tensor:
 
 
 def parser() -> argparse.ArgumentParser:
-    text = "Blur-noise mixture diffusion models: train, sample, measure. Start with: warmdiff demo"
-    root = argparse.ArgumentParser(prog="warmdiff", description=text)
+    about = "Blur-noise mixture diffusion models: train, sample, measure. Start with: warmdiff demo"
+    root = argparse.ArgumentParser(prog="warmdiff", description=about)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        name, text = run.__name__.removesuffix("_command"), inspect.getdoc(run) or ""
-        formatter = argparse.RawDescriptionHelpFormatter
+        name, text, formatter = run.__name__.removesuffix("_command"), inspect.getdoc(run) or "", argparse.RawDescriptionHelpFormatter
         made = commands.add_parser(name, help=text.partition(".")[0], description=text, formatter_class=formatter)
         made.set_defaults(run_command=run)
         return made

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from warmdiff import readers
 from warmdiff.config import TrainConfig
-from warmdiff.options import Reworded, check, imported
+from warmdiff.options import Reworded, check, imported, require
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashionmnist": "FashionMNIST"}
 
@@ -133,7 +133,7 @@ def open_images(
         images = in_memory(source, *readers.read_idx_pair(path))
     elif path.is_dir() or path.suffix.lower() == ".zip":
         files = readers.Folder(path) if path.is_dir() else readers.Archive(path)
-        images = from_files(source, files, lambda name: readers.decode(files.read(name), size, gray), on_bad, cache_mb, progress)
+        images = from_files(source, files, size, gray, on_bad, cache_mb, progress)
     else:
         wanted = "a folder, .zip, .npz or IDX file ('ubyte' in its name)"
         raise ValueError(f"data {source!r} must be {wanted}, got a file ending in {path.suffix!r}")
@@ -157,19 +157,18 @@ def from_torchvision(source: str, name: str, root: str) -> ImageSet:
 
 
 def from_files(
-    source: str, files: readers.Folder | readers.Archive, decode: Callable[[str], Any], on_bad: str, cache_mb: int, progress: bool
+    source: str, files: readers.Folder | readers.Archive, size: Any, gray: bool, on_bad: str, cache_mb: int, progress: bool
 ) -> ImageSet:
     """Decodes every file once: what cannot be read is known before training, and what fits stays in memory."""
 
     def attempt(index: int) -> Any:
         """The image, or its name and what is wrong with it."""
         try:
-            return decode(files.names[index])
+            return readers.decode(files.read(files.names[index]), size, gray)
         except (ValueError, OSError) as error:
             return f"{files.names[index]}: {error}"
 
-    if not files.names:
-        raise ValueError(f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
+    require(files.names, f"{source}: no images in it (looked for {', '.join(sorted(readers.IMAGE_SUFFIXES))})")
     kept: list[Any] = []
     good: list[int] = []
     bad: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import warnings
@@ -18,7 +19,7 @@ from warmdiff import checkpoint
 from warmdiff.config import TrainConfig, config_from
 from warmdiff.graphs import capturing
 from warmdiff.network import NetworkConfig, WarmNet
-from warmdiff.options import Reworded, check
+from warmdiff.options import Reworded, check, require
 from warmdiff.preconditioning import Preconditioning, Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess
 from warmdiff.sampling import generate
@@ -110,8 +111,7 @@ def process_of(config: TrainConfig, bnr: float | None = None) -> BlurNoiseProces
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Rows ``[N, classes]``, float32; zeros for the label -1."""
-    if classes == 0:
-        raise ValueError("labels must be None: the network was trained without classes")
+    require(classes > 0, "labels must be None: the network was trained without classes")
     known = len(labels) and not capturing(labels)
     if labels.ndim != 1 or labels.is_floating_point() or (known and (labels.min() < -1 or labels.max() >= classes)):
         raise ValueError(f"labels must be integers [N] in 0..{classes - 1}, or -1 for no class, got {labels.dtype} {labels.tolist()[:16]}")
@@ -180,8 +180,7 @@ def restore(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], weigh
         wanted = new_network(config, len(spectrum.variance), state["classes"]).state_dict()
     given = {name.removeprefix(weights + "."): tensor for name, tensor in tensors.items() if name.startswith(weights + ".")}
     odd = sorted(wanted.keys() ^ given.keys()) or [name for name in wanted if wanted[name].shape != given[name].shape]
-    if odd:
-        raise ValueError(f"{path}: its weights do not fit its config: {odd[0]!r} is missing, unknown or of another shape")
+    require(not odd, f"{path}: its weights do not fit its config: missing, unknown or of another shape: {', '.join(odd[:3])}")
     net = new_network(config, len(spectrum.variance), state["classes"])
     net.load_state_dict(given)
     return Denoiser(net, config, spectrum)
@@ -225,9 +224,7 @@ def sample_images(
         count = min(size, n - start)
         some = None if labels is None else labels[start : start + count]
 
-        def raw(x: Tensor, beta: Tensor, some: Any = some) -> RawPrediction:
-            return denoiser.raw(x, beta, some)
-
+        raw = functools.partial(denoiser.raw, labels=some)
         try:
             part = generate(raw, (count, *denoiser.shape), process=denoiser.process, seed=seed + start, device=device, **options)
         except (RuntimeError, MemoryError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
 import threading
 import types
@@ -90,14 +91,8 @@ def reached(value: Any, depth: int = 5, seen: set[int] | None = None) -> Iterato
             names = inspect.getclosurevars(value)
             parts = [*names.nonlocals.values(), *names.globals.values()]
         parts += [value.__defaults__, value.__kwdefaults__]
-    elif isinstance(value, types.MethodType):
-        parts = [value.__self__, value.__func__]
-    elif isinstance(value, functools.partial):
-        parts = [value.func, value.args, value.keywords]
-    elif isinstance(value, (list, tuple)):
-        parts = list(value)
-    elif isinstance(value, dict):
-        parts = list(value.values())
+    elif isinstance(value, (types.MethodType, functools.partial, list, tuple, dict)):
+        parts = gc.get_referents(value)
     elif isinstance(value, nn.Module):
         yield from (*value.parameters(), *value.buffers(), *(m.training for m in value.modules()))
         parts = [part for name, part in vars(value).items() if not name.startswith("_")]

@@ -67,9 +67,8 @@ def extractor(name: str, device: str = "cpu") -> Extractor:
         return EXTRACTORS[name](device)
     module, colon, function = name.partition(":")
     check(bool(colon), "features", name, f"one of {', '.join(EXTRACTORS)}, or package.module:function")
-    net = getattr(importlib.import_module(module), function, object)()
-    if not isinstance(net, torch.nn.Module):
-        raise ValueError(f"features {name!r} must name a function that makes a torch module, got {type(net).__name__}")
+    net: Any = getattr(importlib.import_module(module), function, object)()
+    check(isinstance(net, torch.nn.Module), f"features {name!r}", type(net).__name__, "the name of a function that makes a torch module")
     net.eval().to(device)
     return Extractor(name, f"FD-{function}", lambda images: net(rgb(images, device)))
 

@@ -29,14 +29,17 @@ def documented(config: Config) -> Config:
     return config
 
 
-def check(holds: bool, name: str, got: Any, wanted: str) -> None:
+def require(holds: object, message: str, kind: type[Exception] = ValueError) -> None:
     if not holds:
-        raise ValueError(f"{name} must be {wanted}, got {got!r}")
+        raise kind(message)
 
 
-def check_type(holds: bool, name: str, got: Any, wanted: str) -> None:
-    if not holds:
-        raise TypeError(f"{name} must be {wanted}, got {type(got).__name__}")
+def check(holds: object, name: str, got: Any, wanted: str) -> None:
+    require(holds, f"{name} must be {wanted}, got {got!r}")
+
+
+def check_type(holds: object, name: str, got: Any, wanted: str) -> None:
+    require(holds, f"{name} must be {wanted}, got {type(got).__name__}", TypeError)
 
 
 def check_number(name: str, value: Any, *, zero: bool = False, infinite: bool = False) -> float:
@@ -110,22 +113,17 @@ def settings(kind: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fi
 
 
 def changed(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A copy with fields changed; ``network`` may be a mapping of changes, or its fields may be named ``network.blocks``.
+    """A copy with fields changed; one that is a dataclass itself, such as ``network``, may be given as a mapping of changes to it.
 
     ValueError: an unknown name, or a value of a wrong type or out of bounds.
     """
-    names = [item.name for item in dataclasses.fields(config)]
-    values: dict[str, Any] = {}
-    inner: dict[str, dict[str, Any]] = {}
+    names, values = [item.name for item in dataclasses.fields(config)], dict(changes)
     for name, value in changes.items():
-        head, dot, rest = name.partition(".")
-        nested = head in names and dataclasses.is_dataclass(getattr(config, head))
-        if head not in names or (dot and not nested):
+        if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             raise ValueError(f"unknown setting {name!r}, " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"))
-        if nested and not dataclasses.is_dataclass(value):
-            check(bool(dot) or isinstance(value, Mapping), head, value, "a table of settings")
-            inner.setdefault(head, {}).update({rest: value} if dot else value)
-        else:
-            values[head] = value
-    return dataclasses.replace(config, **values, **{head: changed(getattr(config, head), part) for head, part in inner.items()})
+        before = getattr(config, name)
+        if dataclasses.is_dataclass(before) and not dataclasses.is_dataclass(value):
+            check(isinstance(value, Mapping), name, value, "a table of settings")
+            values[name] = changed(before, value)
+    return dataclasses.replace(config, **values)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from warmdiff.options import Reworded
+from warmdiff.options import Reworded, require
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_IMAGE_BYTES = 2**28  # of one file in an archive, unpacked
@@ -45,12 +45,11 @@ def opened(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
         for entry in archive.infolist():
             name, small, large = entry.filename, entry.compress_size, entry.file_size
             inside = PurePosixPath(name.replace("\\", "/"))
-            if inside.is_absolute() or ".." in inside.parts or ":" in name:
-                raise ValueError(f"refused, the entry {name!r} points outside the archive")
-            if large > 2**24 and large > 100 * max(small, 1):
-                raise ValueError(f"refused as a zip bomb, the entry {name!r} would expand from {small:,} to {large:,} bytes")
-            if entry.flag_bits & 1:
-                raise ValueError(f"refused, the entry {name!r} is encrypted")
+            outside = inside.is_absolute() or ".." in inside.parts or ":" in name
+            require(not outside, f"refused, the entry {name!r} points outside the archive")
+            bomb = large > max(2**24, 100 * small)
+            require(not bomb, f"refused as a zip bomb, the entry {name!r} would expand from {small:,} to {large:,} bytes")
+            require(not entry.flag_bits & 1, f"refused, the entry {name!r} is encrypted")
         yield archive
 
 
@@ -59,8 +58,7 @@ def read_npz(path: Path) -> tuple[Array, Array | None]:
     with opened(path, "npz file"), np.load(path, allow_pickle=False) as file:
         names = file.files if "images" not in file else ["images", *(["labels"] if "labels" in file else [])]
         arrays = [file[name] for name in names[:2]]
-    if not arrays:
-        raise ValueError(f"{path}: no images in it")
+    require(arrays, f"{path}: no images in it")
     images = as_planes(path, arrays[0])
     return images, as_labels(path, arrays[1], len(images)) if len(arrays) > 1 else None
 
@@ -93,15 +91,13 @@ def read_idx(path: Path) -> Array:
     with Reworded(f"{path}: not a usable IDX file", OSError, EOFError, zlib.error, ValueError):
         with gzip.open(path) if packed else open(path, "rb") as file:
             magic = file.read(4)
-            if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
-                raise ValueError(f"not of unsigned bytes (it starts with {magic.hex() or 'nothing'})")
+            known = len(magic) == 4 and magic[:3] == b"\0\0\x08" and 1 <= magic[3] <= 4
+            require(known, f"not of unsigned bytes (it starts with {magic.hex() or 'nothing'})")
             shape = [int.from_bytes(file.read(4), "big") for _ in range(magic[3])]
-            wanted = math.prod(shape)
-            if wanted > size * (DEFLATE_LIMIT if packed else 1):
-                raise ValueError(f"truncated or hostile, {size:,} bytes cannot hold the {wanted:,} that its header announces")
+            wanted, most = math.prod(shape), size * (DEFLATE_LIMIT if packed else 1)
+            require(wanted <= most, f"truncated or hostile, {size:,} bytes cannot hold the {wanted:,} that its header announces")
             data = file.read(wanted + 1)
-        if len(data) != wanted:
-            raise ValueError(f"truncated or too long, its header announces {wanted:,} bytes of {shape}")
+        require(len(data) == wanted, f"truncated or too long, its header announces {wanted:,} bytes of {shape}")
     return np.frombuffer(data, np.uint8).reshape(shape).copy()
 
 
@@ -128,16 +124,13 @@ def decode(content: bytes, size: tuple[int, ...] | None, gray: bool) -> Array:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not content:
-        raise ValueError("empty file (0 bytes)")
+    require(content, "empty file (0 bytes)")
     try:
         first = Image.open(io.BytesIO(content))
-        if math.prod(first.size) > MAX_PIXELS:
-            raise ValueError(f"refused, {first.size[0]} x {first.size[1]} pixels are more than {MAX_PIXELS:,}")
+        require(math.prod(first.size) <= MAX_PIXELS, f"refused, {first.size[0]} x {first.size[1]} pixels are more than {MAX_PIXELS:,}")
         first.verify()  # checksums, where the format has them; the object is useless afterwards
         image: Any = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"pixels of mode {image.mode} are not 8-bit: convert the image first")
+        require(not image.mode.startswith(("I", "F")), f"pixels of mode {image.mode} are not 8-bit: convert the image first")
         if "A" in image.getbands() or "transparency" in image.info:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
@@ -176,17 +169,16 @@ class Archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
             self.names = sorted(name for name in sizes if is_image(PurePosixPath(name)))
             for name in self.names:
-                if sizes[name] > MAX_IMAGE_BYTES:
-                    raise ValueError(f"refused, the entry {name!r} has {sizes[name]:,} bytes, more than {MAX_IMAGE_BYTES:,}")
+                fits = sizes[name] <= MAX_IMAGE_BYTES
+                require(fits, f"refused, the entry {name!r} has {sizes[name]:,} bytes, more than {MAX_IMAGE_BYTES:,}")
             listed = dict(json.loads(archive.read("dataset.json"))).get("labels") if "dataset.json" in sizes else None
             self.labels: list[int] | None = None
             if listed is not None:
                 with Reworded("dataset.json must hold labels as [[name, class], ..] or null", TypeError, ValueError):
                     given = {str(name): label for name, label in listed}
                 odd = [name for name in self.names if type(given.get(name)) is not int or not 0 <= given[name] < MAX_CLASSES]
-                if odd:
-                    some = f"{odd[0]!r} ({len(odd)} such images)"
-                    raise ValueError(f"dataset.json has no class (an integer in 0..{MAX_CLASSES - 1}) for {some}")
+                some = f"{len(odd)} images, such as {odd[:1]}"
+                require(not odd, f"dataset.json has no class (an integer in 0..{MAX_CLASSES - 1}) for {some}")
                 self.labels = [given[name] for name in self.names]
 
     def read(self, name: str) -> bytes:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import warmops
 from warmdiff.graphs import Graph, capturing, reached
-from warmdiff.options import Reworded, check, check_number, check_type
+from warmdiff.options import Reworded, check, check_number, check_type, require
 from warmdiff.preconditioning import Prediction, RawPrediction
 from warmdiff.process import BlurNoiseProcess, add_churn, ancestral, step_seeds
 from warmops._checks import check_seed
@@ -119,10 +119,9 @@ def _check_prediction(result: Any, x: Tensor, step: int, beta: float) -> None:
     for name in ("heads",) if raw else ("blurred", "residual"):
         tensor = getattr(result, name)
         got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-        if got != shape:
-            raise SamplingError(f"denoiser must return {name} of shape {shape}, got {got} {at}")
-        if not tensor.is_floating_point():
-            raise SamplingError(f"denoiser must return floating-point numbers, got {name} of {tensor.dtype} {at}")
+        require(got == shape, f"denoiser must return {name} of shape {shape}, got {got} {at}", SamplingError)
+        numbers = f"denoiser must return floating-point numbers, got {name} of {tensor.dtype} {at}"
+        require(tensor.is_floating_point(), numbers, SamplingError)
         # One cheap pass: a sum is finite if all is; only if it is not (large numbers overflow too) each number is looked at.
         if not capturing(tensor) and not math.isfinite(float(tensor.sum(dtype=torch.float32))) and not bool(tensor.isfinite().all()):
             what = "a NaN" if bool(tensor.isnan().any()) else "an infinity"
@@ -162,8 +161,7 @@ def _check_shape(shape: Sequence[int], x_init: Tensor | None) -> tuple[int, ...]
     if x_init is not None:
         shape = tuple(getattr(x_init, "shape", ()))
         check(isinstance(x_init, Tensor) and shape == given, "x_init", shape, f"a tensor of shape {given}")
-        if not x_init.is_floating_point():
-            raise TypeError(f"x_init must be a floating-point tensor, got {x_init.dtype}")
+        require(x_init.is_floating_point(), f"x_init must be a floating-point tensor, got {x_init.dtype}", TypeError)
     return given
 
 

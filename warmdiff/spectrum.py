@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +125,8 @@ class DataSpectrum:
 
     def slope(self) -> float:
         """Exponent of the power law that fits best: of ``log variance`` against ``log frequency``, over the `rings`."""
-        x, y = (values.log() for values in self.rings())
-        if len(x) < 2:
-            return math.nan
-        x = x - x.mean()
-        return float((x * (y - y.mean())).sum() / (x * x).sum())
+        x, y = (values.log().tolist() for values in self.rings())
+        return statistics.linear_regression(x, y).slope if len(x) > 1 else math.nan
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw variance against frequency, with the fitted power law, and what noise and blur make of it (needs matplotlib)."""
@@ -172,8 +170,7 @@ class SpectralArgument:
     def of(cls, spectrum: DataSpectrum, kept: float = KEPT) -> SpectralArgument:
         """From a measured spectrum; ValueError: fewer than two rings of it have power, or kept is not in (0, 1)."""
         (frequency, power), slope = spectrum.rings(), spectrum.slope()
-        if len(frequency) < 2:
-            raise ValueError(f"spectrum must have power at two spatial frequencies up to 1/2 cycle per pixel, got {len(frequency)}")
+        check(len(frequency) >= 2, "spectrum", len(frequency), "of power at two spatial frequencies up to 1/2 cycle per pixel at least")
         check(0 < kept < 1, "kept", kept, "in (0, 1)")
         return cls(frequency, power, slope, float((power.log() - slope * frequency.log()).mean().exp()), spectrum.count, kept)
 

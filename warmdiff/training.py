@@ -246,25 +246,17 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] | None = None, progre
         >>> [state.step for state in warmdiff.train(config)]  # the same folder goes on
         [2]
     """
-    world, threads = World(config.device), torch.get_num_threads()
-    torch.set_num_threads(config.threads or threads)
-    try:
-        check(config.batch % world.size == 0, "batch", config.batch, f"a multiple of the {world.size} processes")
-        yield from _train(config, world, stop or (lambda: False), progress)
-    finally:
-        torch.set_num_threads(threads)
-        world.close()
-
-
-def _train(config: TrainConfig, world: World, stop: Callable[[], bool], progress: bool) -> Iterator[TrainState]:
-    run, first, batch = Path(config.out), world.rank == 0, config.batch
-    if not first:
-        world.wait()  # one process downloads
-    images = images_of(config, progress and first)
-    if first:
-        world.wait()
     with contextlib.ExitStack() as resources:
+        resources.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(config.threads or torch.get_num_threads())
+        world = resources.enter_context(contextlib.closing(World(config.device)))
+        run, first, batch = Path(config.out), world.rank == 0, config.batch
+        check(batch % world.size == 0, "batch", batch, f"a multiple of the {world.size} processes")
+        if not first:
+            world.wait()  # one process downloads
+        images = images_of(config, progress and first)
         if first:
+            world.wait()
             resources.enter_context(lock(run))
         trainer = resume_or_start(config, images, world)
         if first:  # and nobody looks for checkpoints any more
@@ -290,7 +282,8 @@ def _train(config: TrainConfig, world: World, stop: Callable[[], bool], progress
                     raise OSError(f"stopped after step {trainer.step}, images cannot be read: {last_line(error)}") from error
                 rate = trainer.rate
                 late = config.minutes is not None and time.monotonic() - began > 60 * config.minutes
-                losses, norm, stopping = trainer.train_step(pixels.to(world.device, non_blocking=True), labels, positions, late or stop())
+                ending = late or (stop is not None and stop())
+                losses, norm, stopping = trainer.train_step(pixels.to(world.device, non_blocking=True), labels, positions, ending)
                 seen, done = trainer.images, stopping or trainer.step == steps
                 speed = (trainer.step - start) * batch / (time.monotonic() - began)
                 state = TrainState(
