@@ -11,9 +11,8 @@ import pytest
 tables = compile_table.tables
 ROW = {"registers": 128, "stack": 0, "local": 0, "shared": 4096, "warps": 2, "resident warps": 16, "instructions": 900, "LDG.128": 8,
        "LDG, narrower": 2, "STG.128": 4, "STG, narrower": 0, "HMMA": 18, "FFMA": 100, "MUFU": 5}  # fmt: skip
-# The library's sine of a double, whose slow path no angle of ours takes; a few registers where the longer side alone is on two blocks.
+# The library's sine of a double, whose slow path no angle of ours takes.
 KNOWN = {f"normal_kernel<double, {form}>-sm{chip}" for form in ("wide", "general") for chip in (80, 90, 100)}
-KNOWN |= {"step fused-128x40-float16-float16-sm90"}
 
 
 @pytest.mark.parametrize(

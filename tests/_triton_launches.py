@@ -29,8 +29,8 @@ USUAL = {
 }
 """H, W and data type of blur_noise."""
 USUAL_STEPS = {
-    80: [(128, 128, F32, BF16)],
-    90: [(64, 64, F32, BF16), (256, 256, F32, F32)],
+    80: [(128, 128, F32, BF16), (128, 64, F32, F32)],
+    90: [(64, 64, F32, BF16), (128, 40, F16, F16), (256, 256, F32, F32)],
     100: [(48, 33, F32, F32), (128, 128, BF16, BF16)],
 }
 """H, W, data types of the state and of the heads in sampler_step."""
@@ -48,7 +48,8 @@ ALL_STEPS = [
     *((n, n, F32, head) for n in (32, 64, 128) for head in (F32, BF16)),
     *((n, n, BF16, BF16) for n in (32, 64, 128)),
     (28, 28, F32, BF16), (31, 31, F32, F32), (13, 7, BF16, BF16), (45, 64, F32, BF16), (48, 33, F32, F32),
-    (97, 101, F32, F32), (97, 101, BF16, BF16), (128, 40, F16, F16), (256, 256, F32, F32), (40, 40, F64, F32),
+    (97, 101, F32, F32), (97, 101, BF16, BF16), (128, 40, F16, F16),
+    (128, 64, F32, F32), (40, 128, F16, F16), (12, 128, F16, F16), (100, 40, F32, BF16), (256, 256, F32, F32), (40, 40, F64, F32),
 ]  # fmt: skip
 
 NAMES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.uint8: "u8"}
@@ -116,7 +117,7 @@ def blur_noise_launches(H: int, W: int, dtype: torch.dtype, capability: int, noi
     options = _options(chosen)
     size = vector * dtype.itemsize
     if chosen.fused:
-        constants |= {"P_H": chosen.p_h, "P_W": chosen.p_w, "BLOCK": chosen.block, "PANELS": chosen.panels}
+        constants |= {"P_H": chosen.p_h, "P_W": chosen.p_w, "BLOCK": chosen.block, "SLICE": chosen.block_inner, "PANELS": chosen.panels}
         yield _launch("fused", types, constants, options, capability, size)
         return
     constants |= {"ROWS": chosen.block_rows, "COLUMNS": chosen.block_columns, "INNER": chosen.block_inner}
@@ -152,7 +153,7 @@ def sampler_step_launches(H: int, W: int, dtype: torch.dtype, head: torch.dtype,
     options = _options(chosen)
     size = vector * dtype.itemsize
     if chosen.fused:
-        constants |= {"P_H": chosen.p_h, "P_W": chosen.p_w, "BLOCK": chosen.block, "PANELS": chosen.panels}
+        constants |= {"P_H": chosen.p_h, "P_W": chosen.p_w, "BLOCK": chosen.block, "SLICE": chosen.block_inner, "PANELS": chosen.panels}
         yield _launch("step fused", types, constants, options, capability, size)
         return
     constants |= {"ROWS": chosen.block_rows, "COLUMNS": chosen.block_columns, "INNER": chosen.block_inner}

@@ -6,6 +6,7 @@ every chip.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 
@@ -15,11 +16,14 @@ pytest.importorskip("triton", reason="Triton is not installed")
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("the interpreter compiles nothing", allow_module_level=True)
 
+import torch
 import triton
 import triton.language as tl
 from _compile_tables import TRITON, explained
 from _cubin import SHARED_LIMIT, Cubin, compile_kernel
 from _triton_launches import CHIPS, compile_all, every_launch, usual_launches
+
+from warmops.triton.config import config, step_config
 
 LAUNCHES = [
     (name, launch) for launch, name in (every_launch() if os.environ.get("WARMOPS_COMPILE_ALL") == "1" else usual_launches()).items()
@@ -62,6 +66,27 @@ def test_products_use_tensor_cores(cubins):
         if not name.startswith("normal") and "table" not in name:
             assert isinstance(cubin, Cubin)
             assert any(f" {unit}." in cubin.sass for unit in ("HMMA", "DMMA", "HGMMA", "UTCHMMA", "UTCQMMA")), name
+
+
+def test_float32_sums_round_after_each_16_products(cubins):
+    """Tensor cores cut sums off: each product of a fused kernel starts from nothing, and is added to the rest outside of them."""
+    seen = 0
+    for name, cubin in cubins.items():
+        if "fused" in name and ("step" in name or "float32" in name or "uint8" in name):
+            products = re.findall(r"tt\.dot %\S+, %\S+, %(\S+),.* : tensor<\d+x(\d+)xf32", cubin.ttgir)
+            assert products and all(start.startswith("cst") and int(depth) == 16 for start, depth in products), name
+            seen += 1
+    assert seen >= 6
+
+
+@pytest.mark.parametrize("configuration", [config, step_config])
+def test_what_the_slices_follow_from(configuration):
+    """Sums of 16 products for float32 results, and wherever the sampler's step would otherwise spill: one rule for all sizes."""
+    for sides in itertools.product((1, 7, 32, 33, 64, 65, 100, 128), repeat=2):
+        for dtype in (torch.float32, torch.uint8, torch.float16, torch.bfloat16):
+            chosen = configuration(*sides, dtype)
+            long = configuration is config and dtype.is_floating_point and dtype.itemsize == 2
+            assert chosen.fused and chosen.block_inner == (chosen.block if long else 16)
 
 
 @triton.jit

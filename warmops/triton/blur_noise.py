@@ -24,20 +24,20 @@ from warmops.triton.config import config
 def _rows_pass(
     base, x_h, x_w, even, odd, identity, unblurred, first_column, block,
     H: tl.constexpr, W: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, FAR: tl.constexpr,
-    BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, SLICE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Blur BLOCK pairs of rows along themselves at the panel's columns: left and right part, [2 BLOCK, BLOCK] each."""
     G: tl.constexpr = BLOCK // V
     rows, owned = panel.rows_and_owned(block, H, BLOCK)
     left_s = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
     right_s = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
-    for first in range(0, tl.where(unblurred, 0, (W + 1) // 2), BLOCK):
-        left, right = tile.groups(first, G, V), tile.mirrored_groups(first, W, G, V)  # [1, G, 1]
+    for first in range(0, tl.where(unblurred, 0, (W + 1) // 2), SLICE):
+        left, right = tile.groups(first, SLICE // V, V), tile.mirrored_groups(first, W, SLICE // V, V)  # [1, G, 1]
         left_x = tile.load(base, rows, left, x_h, x_w, owned, W, V, UNIT, FAR)  # [2 BLOCK, G, V]
         right_x = tile.load(base, rows, right, x_h, x_w, owned, W, V, UNIT, FAR)
-        left_x = tl.reshape(left_x, [2 * BLOCK, BLOCK])
-        right_x = tl.reshape(tile.reverse(right_x, V), [2 * BLOCK, BLOCK])
-        left_s, right_s = panel.rows_product(left_x, right_x, even, odd, left_s, right_s, first, first_column, W, BLOCK, PRECISION)
+        left_x = tl.reshape(left_x, [2 * BLOCK, SLICE])
+        right_x = tl.reshape(tile.reverse(right_x, V), [2 * BLOCK, SLICE])
+        left_s, right_s = panel.rows_product(left_x, right_x, even, odd, left_s, right_s, first, first_column, W, BLOCK, SLICE, PRECISION)
     left_s, right_s = left_s * (2.0 / W), right_s * (2.0 / W)
     if identity != 0.0:
         left, right = tile.groups(first_column, G, V), tile.mirrored_groups(first_column, W, G, V)
@@ -60,7 +60,7 @@ def blur_noise_kernel(
     HAS_SCALE: tl.constexpr, NOISE: tl.constexpr, BLURRED: tl.constexpr, WIDE: tl.constexpr, FAR: tl.constexpr,
     X_UNIT: tl.constexpr, OUT_UNIT: tl.constexpr, BLURRED_UNIT: tl.constexpr, NOISE_UNIT: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, P_H: tl.constexpr, P_W: tl.constexpr, V: tl.constexpr,
-    BLOCK: tl.constexpr, PANELS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, SLICE: tl.constexpr, PANELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     G: tl.constexpr = BLOCK // V
     blocks: tl.constexpr = P_H // BLOCK  # of pairs of rows: 1 or 2
@@ -75,19 +75,19 @@ def blur_noise_kernel(
     factor = tile.level(scale, scale_n, n, SCALE_TENSOR).to(tl.float32)
     key = tile.sample_seed(seed, seed_n, n, SEED_TENSOR)
     h_cosines = folded.cosines(H, 4 * P_H)
-    h_even, h_odd = folded.table(h_cosines, level, 0, H, 2 * P_H), folded.table(h_cosines, level, 1, H, 2 * P_H)
+    h_even, h_odd = folded.tables(h_cosines, level, H, 2 * P_H)
     if H == W:
         w_even, w_odd = h_even, h_odd
     else:
         w_cosines = folded.cosines(W, 4 * P_W)
-        w_even, w_odd = folded.table(w_cosines, level, 0, W, 2 * P_W), folded.table(w_cosines, level, 1, W, 2 * P_W)
+        w_even, w_odd = folded.tables(w_cosines, level, W, 2 * P_W)
 
     base = tile.image(x, n, c, x_n, x_c, X_UNIT)
     left0 = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
     right0, left1, right1 = left0, left0, left0
     for block in range(blocks):
         left1, right1 = _rows_pass(
-            base, x_h, x_w, w_even, w_odd, identity, unblurred, first_column, block, H, W, V, X_UNIT, FAR, BLOCK, PRECISION
+            base, x_h, x_w, w_even, w_odd, identity, unblurred, first_column, block, H, W, V, X_UNIT, FAR, BLOCK, SLICE, PRECISION
         )
         left0, right0 = tl.where(block == 0, left1, left0), tl.where(block == 0, right1, right0)
     for part in range(2 * blocks):
@@ -96,7 +96,7 @@ def blur_noise_kernel(
         s0, s1 = tl.where(mirrored, right0, left0), tl.where(mirrored, right1, left1)
         y = identity * tl.where(block == 1, s1, s0)
         for inner in range(blocks):
-            y += panel.columns_product(tl.where(inner == 1, s1, s0), h_even, h_odd, block, inner, H, BLOCK, PRECISION)
+            y += panel.columns_product(tl.where(inner == 1, s1, s0), h_even, h_odd, block, inner, H, BLOCK, SLICE, PRECISION)
         y = tl.reshape(y, [2 * BLOCK, G, V])
         y = tl.where(mirrored, tile.reverse(y, V), y)
         rows, owned, start, mask = panel.part_of_panel(part, first_column, H, W, V, BLOCK)
@@ -138,7 +138,7 @@ def blur_noise(
             blur_noise_kernel[(samples * channels * chosen.panels,)](
                 *step.tensor_arguments, *step.level_arguments, channels, channel0,
                 **step.flags, H=H, W=W, P_H=chosen.p_h, P_W=chosen.p_w, V=step.vector,
-                BLOCK=chosen.block, PANELS=chosen.panels, PRECISION=chosen.precision,
+                BLOCK=chosen.block, SLICE=chosen.block_inner, PANELS=chosen.panels, PRECISION=chosen.precision,
                 num_warps=chosen.num_warps, num_stages=chosen.num_stages, maxnreg=chosen.max_registers,
                 enable_fp_fusion=False,
             )  # fmt: skip

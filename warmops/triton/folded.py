@@ -112,31 +112,33 @@ def sloped(k, e, identity, u, v, N: tl.constexpr):
 
 
 @triton.jit
-def table(cos, alpha, PARITY: tl.constexpr, N: tl.constexpr, LENGTH: tl.constexpr, u=1.0, v=0.0, zero=0, SLOPED: tl.constexpr = False):
-    """``h(r) = sum_k w_k m_k cos(pi k r / N)`` over even or odd k, r = 0 .. LENGTH - 1. cos: `cosines` of N. [LENGTH]
+def tables(cos, alpha, N: tl.constexpr, LENGTH: tl.constexpr, u=1.0, v=0.0, zero=0, SLOPED: tl.constexpr = False):
+    """``h(r) = sum_k w_k m_k cos(pi k r / N)`` over even k and over odd k, r = 0 .. LENGTH - 1. cos: `cosines` of N. [LENGTH] each
 
     SLOPED: of the multipliers (u + v lambda_k) m_k, see `sloped`. zero: 0; a variable keeps the loop's addresses in it.
     The sums are in float64. One entry serves a whole diagonal, and the rounding errors of a cosine meet in the sum over a
     row, so that in float32 the mean of an image would be off by up to 7e-7 of it.
     """
     K: tl.constexpr = 8
-    r = zero + tl.arange(0, LENGTH)[:, None]
-    h = tl.zeros([LENGTH], tl.float64)
+    r = zero + tl.arange(0, LENGTH)[None, :, None]
+    h = tl.zeros([2, LENGTH, K], tl.float64)
     for first in range(zero, N, 2 * K):
-        k = first + 2 * tl.arange(0, K)[None, :] + PARITY  # [1, K]
+        k = first + 2 * tl.arange(0, K)[None, None, :] + tl.arange(0, 2)[:, None, None]  # [2, 1, K]
         m = weights(k, alpha, N, False)
         if SLOPED:
             m = sloped(k, m, identity_share(alpha), u, v, N)
-        j = tl.reshape(k * r % (2 * N), [LENGTH * K])
-        h += tl.sum(tl.reshape(tl.gather(cos, j, 0), [LENGTH, K]) * m.to(tl.float64), axis=1)
-    return h.to(tl.float32)
+        j = tl.reshape(k * r % (2 * N), [2 * LENGTH * K])
+        h += tl.reshape(tl.gather(cos, j, 0), [2, LENGTH, K]) * m.to(tl.float64)
+    return tl.split(tl.permute(tl.sum(h, axis=2).to(tl.float32), [1, 0]))
 
 
 @triton.jit
-def block(h, first_row, first_column, BLOCK: tl.constexpr):
-    """A block of ``even`` or ``odd`` out of its table: Toeplitz plus Hankel, (h(p - q) + h(p + q + 1)) / 2. [BLOCK, BLOCK]"""
-    rows = first_row + tl.arange(0, BLOCK)[:, None]
-    cols = first_column + tl.arange(0, BLOCK)[None, :]
-    toeplitz = tl.gather(h, tl.reshape(tl.abs(rows - cols), [BLOCK * BLOCK]), 0)
-    hankel = tl.gather(h, tl.reshape(rows + cols + 1, [BLOCK * BLOCK]), 0)
-    return tl.reshape(0.5 * (toeplitz + hankel), [BLOCK, BLOCK])
+def block(h, first_row, first_column, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STEP: tl.constexpr = 1):
+    """A block of ``even`` or ``odd``, every STEP-th column, out of its table: Toeplitz plus Hankel. [ROWS, COLUMNS]
+
+    (h(p - q) + h(p + q + 1)) / 2.
+    """
+    rows = first_row + tl.arange(0, ROWS)[None, :, None]
+    cols = first_column + STEP * tl.arange(0, COLUMNS)[None, None, :]
+    r = tl.where(tl.arange(0, 2)[:, None, None] == 0, tl.abs(rows - cols), rows + cols + 1)  # both in one exchange
+    return 0.5 * tl.sum(tl.reshape(tl.gather(h, tl.reshape(r, [2 * ROWS * COLUMNS]), 0), [2, ROWS, COLUMNS]), axis=0)

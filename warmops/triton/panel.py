@@ -3,6 +3,11 @@
 A panel is BLOCK columns of the left half of an image and the BLOCK that mirror them. Its rows go in blocks of BLOCK pairs,
 from the top and from the bottom, the rows of a pair next to each other, so that folding adds and subtracts neighbours.
 The loops over parities and parts must stay loops: side by side, their products need more registers than there are.
+
+Tensor cores cut their sums off after every 4 or 8 products where an addition rounds: the longer a sum, the further it falls
+short. So they add up only SLICE products, and slices are added to each other in float32.
+Sources: Fasi et al., Numerical behavior of NVIDIA tensor cores, PeerJ Computer Science 2021; Ootomo & Yokota, Recovering
+single precision accuracy from Tensor Cores while surpassing the FP32 theoretical peak performance, IJHPCA 2022.
 """
 
 import triton
@@ -21,18 +26,19 @@ def rows_and_owned(block, H: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def rows_product(
-    left, right, even, odd, left_s, right_s, first, first_column, W: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr
-):
-    """Add what columns ``first + ..`` (left) and their mirrors (right), [R, BLOCK] each, give at the panel's columns.
+    left, right, even, odd, left_s, right_s, first, first_column,
+    W: tl.constexpr, BLOCK: tl.constexpr, SLICE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add what columns ``first + ..`` (left) and their mirrors (right), [R, SLICE] each, give at the panel's columns.
 
     left_s, right_s: the sums so far, [R, BLOCK] each, without the factor 2/W.
     """
-    q = first + tl.arange(0, BLOCK)[None, :]
+    q = first + tl.arange(0, SLICE)[None, :]
     left = tl.where(q < (W + 1) // 2, left, 0.0)
     right = tl.where(q < W // 2, right, 0.0)  # a middle column counts once, with the left
     for parity in range(2):
         sign = 1.0 - 2.0 * parity
-        matrix = folded.block(tl.where(parity == 0, even, odd), first, first_column, BLOCK)
+        matrix = folded.block(tl.where(parity == 0, even, odd), first, first_column, SLICE, BLOCK)
         t = tile.product(left + sign * right, matrix, PRECISION)
         left_s += t
         right_s += sign * t
@@ -40,17 +46,27 @@ def rows_product(
 
 
 @triton.jit
-def columns_product(s, even, odd, block, inner, H: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr):
+def columns_product(s, even, odd, block, inner, H: tl.constexpr, BLOCK: tl.constexpr, SLICE: tl.constexpr, PRECISION: tl.constexpr):
     """What one block (``inner``) of rows gives at another in the transform of the columns. s: [2 BLOCK, BLOCK]; the same"""
-    upper, lower = tl.split(tl.permute(tl.reshape(s, [BLOCK, 2, BLOCK]), [0, 2, 1]))  # [BLOCK, BLOCK] each
+    SLICES: tl.constexpr = BLOCK // SLICE
+    if SLICES == 1:
+        upper0, lower0 = tl.split(tl.permute(tl.reshape(s, [BLOCK, 2, BLOCK]), [0, 2, 1]))  # [SLICE, BLOCK] each
+        upper1, lower1 = upper0, lower0
+    else:  # a slice is every second pair of rows, so that one exchange between threads sorts them all
+        tl.static_assert(SLICES == 2)
+        uppers, lowers = tl.split(tl.permute(tl.reshape(s, [SLICE, 2, 2, BLOCK]), [0, 3, 1, 2]))  # [SLICE, BLOCK, 2] each
+        upper0, upper1 = tl.split(uppers)
+        lower0, lower1 = tl.split(lowers)
     top = tl.zeros([BLOCK, BLOCK], tl.float32)
     bottom = tl.zeros([BLOCK, BLOCK], tl.float32)
-    for parity in range(2):
-        sign = 1.0 - 2.0 * parity
-        matrix = folded.block(tl.where(parity == 0, even, odd), block * BLOCK, inner * BLOCK, BLOCK)
-        t = tile.product(matrix, upper + sign * lower, PRECISION)
-        top += t
-        bottom += sign * t
+    for part in range(SLICES):  # with both loops in one, the compiler would write out all four products
+        upper, lower = tl.where(part == 1, upper1, upper0), tl.where(part == 1, lower1, lower0)
+        for parity in range(2):
+            sign = 1.0 - 2.0 * parity
+            matrix = folded.block(tl.where(parity == 0, even, odd), block * BLOCK, inner * BLOCK + part, BLOCK, SLICE, SLICES)
+            t = tile.product(matrix, upper + sign * lower, PRECISION)
+            top += t
+            bottom += sign * t
     return tl.reshape(tl.permute(tl.join(top, bottom), [0, 2, 1]), [2 * BLOCK, BLOCK]) * (2.0 / H)
 
 

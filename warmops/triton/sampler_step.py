@@ -26,25 +26,27 @@ def _rows_pass(
     head_b, b_n, b_c, b_h, b_w, B: tl.constexpr, B_UNIT: tl.constexpr,
     head_r, r_n, r_c, r_h, r_w, R: tl.constexpr, R_UNIT: tl.constexpr,
     even, odd, identity, first_column, block, zero,
-    H: tl.constexpr, W: tl.constexpr, V: tl.constexpr, FAR: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    H: tl.constexpr, W: tl.constexpr, V: tl.constexpr, FAR: tl.constexpr, BLOCK: tl.constexpr, SLICE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """BLOCK pairs of rows of x0, transformed along themselves at the panel's columns: left and right, [2 BLOCK, BLOCK] each."""
     G: tl.constexpr = BLOCK // V
     rows, owned = panel.rows_and_owned(block, H, BLOCK)
     left_s = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
     right_s = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
-    for first in range(0, (W + 1) // 2, BLOCK):
-        left_x = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
-        right_x = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
+    for first in range(0, (W + 1) // 2, SLICE):
+        left_x = tl.zeros([2 * BLOCK, SLICE], tl.float32)
+        right_x = tl.zeros([2 * BLOCK, SLICE], tl.float32)
         for side in range(2):
-            start = tile.groups_of_side(first, side == 1, W, G, V)  # [1, G, 1]
+            start = tile.groups_of_side(first, side == 1, W, SLICE // V, V)  # [1, G, 1]
             x0 = terms_of.clean(
                 n, c, rows, start, owned, skip, out_b, out_r, x, x_n, x_c, x_h, x_w, X_UNIT,
                 head_b, b_n, b_c, b_h, b_w, B, B_UNIT, head_r, r_n, r_c, r_h, r_w, R, R_UNIT, W, V, FAR, False,
             )  # fmt: skip
-            right_x = tl.reshape(tl.where(side == 1, tile.reverse(x0, V), x0), [2 * BLOCK, BLOCK])
+            right_x = tl.reshape(tl.where(side == 1, tile.reverse(x0, V), x0), [2 * BLOCK, SLICE])
             left_x = tl.where(side == 1, left_x, right_x)
-        left_s, right_s = panel.rows_product(left_x, right_x, even, odd, left_s, right_s, first, first_column + zero, W, BLOCK, PRECISION)
+        left_s, right_s = panel.rows_product(
+            left_x, right_x, even, odd, left_s, right_s, first, first_column + zero, W, BLOCK, SLICE, PRECISION
+        )
     left_s, right_s = left_s * (2.0 / W), right_s * (2.0 / W)
     if identity != 0.0:
         for side in range(2):
@@ -96,7 +98,7 @@ def sampler_step_kernel(
     X_UNIT: tl.constexpr, B_UNIT: tl.constexpr, R_UNIT: tl.constexpr, SLOPE_UNIT: tl.constexpr,
     OUT_UNIT: tl.constexpr, SLOPE_OUT_UNIT: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, P_H: tl.constexpr, P_W: tl.constexpr, V: tl.constexpr,
-    BLOCK: tl.constexpr, PANELS: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, SLICE: tl.constexpr, PANELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """terms: 3; blocks: P_H // BLOCK. Were they constants, the compiler would see through ``zero`` and ``nought`` below."""
     G: tl.constexpr = BLOCK // V
@@ -126,12 +128,10 @@ def sampler_step_kernel(
             h_u, h_v = terms_of.factors_along_h(term, k1, k2, k3)
             w_u, w_v = terms_of.factors_along_w(term, k3)
             cosines = folded.cosines(H, 4 * P_H, zero)
-            h_even = folded.table(cosines, alpha, 0, H, 2 * P_H, h_u, h_v, zero, True)
-            h_odd = folded.table(cosines, alpha, 1, H, 2 * P_H, h_u, h_v, zero, True)
+            h_even, h_odd = folded.tables(cosines, alpha, H, 2 * P_H, h_u, h_v, zero, True)
             if H != W:
                 cosines = folded.cosines(W, 4 * P_W, zero)
-            w_even = folded.table(cosines, alpha, 0, W, 2 * P_W, w_u, w_v, zero, True)
-            w_odd = folded.table(cosines, alpha, 1, W, 2 * P_W, w_u, w_v, zero, True)
+            w_even, w_odd = folded.tables(cosines, alpha, W, 2 * P_W, w_u, w_v, zero, True)
             left0 = tl.zeros([2 * BLOCK, BLOCK], tl.float32)
             right0, left1, right1 = left0, left0, left0
             for inner in range(blocks if P_H > BLOCK else 1):
@@ -139,7 +139,7 @@ def sampler_step_kernel(
                 left1, right1 = _rows_pass(
                     n, c, skip, out_b, out_r, x, x_n, x_c, x_h, x_w, X_UNIT,
                     head_b, b_n, b_c, b_h, b_w, B, B_UNIT, head_r, r_n, r_c, r_h, r_w, R, R_UNIT,
-                    w_even, w_odd, w_u * identity, first_column, inner + nought, nought, H, W, V, FAR, BLOCK, PRECISION,
+                    w_even, w_odd, w_u * identity, first_column, inner + nought, nought, H, W, V, FAR, BLOCK, SLICE, PRECISION,
                 )  # fmt: skip
                 left0, right0 = tl.where(inner == 0, left1, left0), tl.where(inner == 0, right1, right0)
             for side in range(2):
@@ -148,7 +148,7 @@ def sampler_step_kernel(
                 for inner in range(blocks if P_H > BLOCK else 1):
                     nought = zero + (inner >> 2)
                     s = tl.where(inner == 1, s1, s0)
-                    y += panel.columns_product(s, h_even, h_odd, block + nought, inner, H, BLOCK, PRECISION)
+                    y += panel.columns_product(s, h_even, h_odd, block + nought, inner, H, BLOCK, SLICE, PRECISION)
                 left_y += tl.where(side == 0, y, 0.0)
                 right_y += tl.where(side == 1, y, 0.0)
 
@@ -205,7 +205,7 @@ def sampler_step(
             sampler_step_kernel[(samples * channels * chosen.panels * blocks,)](
                 *step.tensor_arguments, *step.coefficients, channels, 3, blocks,
                 **step.flags, H=H, W=W, P_H=chosen.p_h, P_W=chosen.p_w, V=step.vector,
-                BLOCK=chosen.block, PANELS=chosen.panels, PRECISION=chosen.precision,
+                BLOCK=chosen.block, SLICE=chosen.block_inner, PANELS=chosen.panels, PRECISION=chosen.precision,
                 num_warps=chosen.num_warps, num_stages=chosen.num_stages, maxnreg=chosen.max_registers,
                 enable_fp_fusion=False,
             )  # fmt: skip
