@@ -49,7 +49,7 @@ def config(H: int, W: int, dtype: torch.dtype) -> Config:
     if dtype == torch.float64:
         return Config(False, 4, 1, "ieee", block_rows=16, block_columns=16, block_inner=16)
     if max(H, W) > FUSED_SIDE:
-        return Config(False, 4, 1, "tf32x3", max_registers=168, block_rows=32, block_columns=32, block_inner=32)
+        return Config(False, 4, 1, "tf32x3", max_registers=168, block_rows=32, block_columns=32, block_inner=16)
     # Half precision rounds what longer sums lose to nothing, and reads 16 bytes a lane in them.
     inner = 32 if dtype in (torch.float16, torch.bfloat16) else 16
     # The limit is the hardware's own (above: of three blocks at a time); without it the compiler may settle for 128 and spill a few.
