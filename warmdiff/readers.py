@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import io
 import json
+import lzma
 import math
 import os
 import threading
@@ -27,7 +28,8 @@ MAX_IMAGE_BYTES = 2**28  # of one file in an archive, unpacked
 MAX_PIXELS = 2**26  # of one image
 MAX_CLASSES = 2**16
 DEFLATE_LIMIT = 1032  # no deflate stream expands by more
-BROKEN = (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error)  # what the entry of a zip raises
+# What a damaged entry of a zip raises, and one packed in a way that zipfile does not know (NotImplementedError).
+BROKEN = (zipfile.BadZipFile, EOFError, NotImplementedError, lzma.LZMAError, zlib.error)
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
