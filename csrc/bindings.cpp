@@ -114,7 +114,7 @@ py::object plain_blur_noise(py::handle x, py::handle blur_sigma, py::handle nois
     BlurNoiseArgs a;
     py::object drawn;
     python::Results results(return_blurred);
-    if (!python::plain_blur_noise(x.ptr(), blur_sigma.ptr(), noise_sigma.ptr(), seed.ptr(), scale.ptr(), draw, out, a, drawn, results, return_blurred))
+    if (!python::plain_blur_noise(x.ptr(), blur_sigma.ptr(), noise_sigma.ptr(), seed.ptr(), scale.ptr(), draw, out, a, drawn, results))
         return py::none();
     run(a, threads);
     return results.take();
@@ -137,8 +137,7 @@ void dct(const Tensor& x, const Tensor& out, const Few<DctAxis, kMaxDims>& axes,
     a.x = to_view(x, a.dims);
     a.out = to_view(out, a.dims);
     memcpy(a.sizes_in, x.sizes.at, sizeof a.sizes_in);
-    a.axes = int(axes.count);
-    for (int i = 0; i < a.axes; ++i) a.axis[i] = axes.at[i];
+    python::set_axes(a, axes);
     run(a, threads);
 }
 
@@ -179,7 +178,7 @@ py::object plain_sampler_step(py::handle x, py::handle heads, py::handle slope, 
     SamplerStepArgs a;
     python::StepTable table;
     python::Results results(return_slope);
-    if (!python::plain_sampler_step(x.ptr(), heads.ptr(), slope.ptr(), c_skip.ptr(), c_out.ptr(), update, out, a, table, results, return_slope))
+    if (!python::plain_sampler_step(x.ptr(), heads.ptr(), slope.ptr(), c_skip.ptr(), c_out.ptr(), update, out, a, table, results))
         return py::none();
     run(a, threads);
     return results.take();

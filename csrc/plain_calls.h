@@ -95,9 +95,9 @@ inline bool read_plain(PyObject* o, int64_t n, Seed& to) {
 class Results {
     pybind11::object object[2];
     Tensor tensor[2];
-    const int count;
 
   public:
+    const int count;
     explicit Results(bool two) : count(two ? 2 : 1) {}
     const View& view(int i) const { return tensor[i].view; }
 
@@ -147,8 +147,7 @@ void set_sizes(Args& a, const Sizes& sizes) {
 // The arguments of warmops.blur_noise, without those that it asks the long way for; draw(n) makes the seeds if there is none. True: `a` and
 // `results` are complete, and `drawn` lives as long as they are needed.
 inline bool plain_blur_noise(PyObject* x_object, PyObject* blur_sigma, PyObject* noise_sigma, PyObject* seed, PyObject* scale,
-                             pybind11::handle draw, pybind11::handle out, BlurNoiseArgs& a, pybind11::object& drawn, Results& results,
-                             bool two) {
+                             pybind11::handle draw, pybind11::handle out, BlurNoiseArgs& a, pybind11::object& drawn, Results& results) {
     Tensor x;
     if (!read_images(x_object, x)) return false;
     const int64_t n = x.sizes.at[0];
@@ -166,7 +165,7 @@ inline bool plain_blur_noise(PyObject* x_object, PyObject* blur_sigma, PyObject*
     set_sizes(a, x.sizes);
     a.x = x.view;
     a.out = results.view(0);
-    if (two) a.blurred = results.view(1);
+    if (results.count == 2) a.blurred = results.view(1);
     return true;
 }
 
@@ -177,6 +176,11 @@ inline int64_t odd_factor(int64_t n) {
 inline bool dct_by_fft(int kind, int64_t n) {
     const int64_t points = kind == 0 ? n - 1 : kind == 4 ? n + 1 : n;
     return odd_factor(points) > 2048 || points > 16384;
+}
+
+inline void set_axes(DctArgs& a, const Few<DctAxis, kMaxDims>& axes) {
+    a.axes = int(axes.count);
+    memcpy(a.axis, axes.at, sizeof a.axis);
 }
 
 // The same for the DCT family: transforms of whole axes that the kernels take.
@@ -190,8 +194,7 @@ inline bool plain_dct(PyObject* x_object, const Few<DctAxis, kMaxDims>& axes, py
     memcpy(a.sizes_in, a.sizes, sizeof a.sizes_in);
     a.x = x.view;
     a.out = results.view(0);
-    a.axes = int(axes.count);
-    for (int i = 0; i < a.axes; ++i) a.axis[i] = axes.at[i];
+    set_axes(a, axes);
     return true;
 }
 
@@ -247,7 +250,7 @@ class StepTable {
 // The same for warmops.sampler_step.
 inline bool plain_sampler_step(PyObject* x_object, PyObject* heads, PyObject* slope_object, PyObject* c_skip, PyObject* c_out,
                                const Few<double, kStepNumbers>& update, pybind11::handle out, SamplerStepArgs& a, StepTable& table,
-                               Results& results, bool two) {
+                               Results& results) {
     Tensor x, b, r, slope;
     if (!read_images(x_object, x) || !is_float(x.view.dtype) || !read_heads(heads, x, b, r)) return false;
     if (slope_object != Py_None && (!read_plain(slope_object, slope) || slope.view.dtype != x.view.dtype || !same_sizes(slope, x))) return false;
@@ -259,7 +262,7 @@ inline bool plain_sampler_step(PyObject* x_object, PyObject* heads, PyObject* sl
     a.head_r = r.view;
     a.slope = slope.view;
     a.out = results.view(0);
-    if (two) a.slope_out = results.view(1);
+    if (results.count == 2) a.slope_out = results.view(1);
     a.coefficients = table.data();
     a.coefficient_stride = table.stride();
     return true;

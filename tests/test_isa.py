@@ -11,6 +11,7 @@ import pytest
 import test_blur
 import test_blur_noise
 import test_dct
+import test_dct_memory
 import test_dct_scipy
 import test_normal
 import torch
@@ -110,14 +111,14 @@ def test_dct_of_every_kind_and_size(isa: str, rng: torch.Generator) -> None:
 @layouts
 def test_dct_layouts(layout: str, isa: str, rng: torch.Generator) -> None:
     for dtype in (torch.float32, torch.bfloat16):
-        test_dct.test_layouts(layout, dtype, "cpu", "cpu", rng)
-        test_dct.test_out_is_written_and_nothing_else(layout, dtype, "cpu", "cpu", rng)
+        test_dct_memory.test_layouts(layout, dtype, "cpu", "cpu", rng)
+        test_dct_memory.test_out_is_written_and_nothing_else(layout, dtype, "cpu", "cpu", rng)
 
 
 def test_dct_in_threads(isa: str, rng: torch.Generator) -> None:
     for shape in ((64, 3, 32, 32), (1, 1, 256, 200), (7, 1, 33, 47), (2, 600, 5)):
-        test_dct.test_same_bits_for_any_thread_count(shape, "cpu", rng)
-    test_dct.test_inputs_at_the_end_of_memory("cpu", "cpu", rng)
+        test_dct_memory.test_same_bits_for_any_thread_count(shape, "cpu", rng)
+    test_dct_memory.test_inputs_at_the_end_of_memory("cpu", "cpu", rng)
 
 
 def test_random_dcts(isa: str, rng: torch.Generator) -> None:

@@ -20,6 +20,7 @@ NUMBER_DTYPES = (*FLOAT_DTYPES, torch.complex64, torch.complex128, torch.complex
 _UNSIGNED_DTYPES = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 INTEGER_DTYPES = (torch.bool, torch.int8, torch.int16, torch.int32, torch.int64, *_UNSIGNED_DTYPES)
 SEED_MIN, SEED_MAX = -(2**63), 2**63 - 1
+_CPU = torch.device("cpu")
 
 Level = float | Tensor
 
@@ -150,7 +151,7 @@ def draw_seed(generator: Any, n: int, device: torch.device) -> Tensor:
 
 def draw_cpu_seeds(n: int) -> Tensor:
     """`draw_seed` from torch's default generator of the CPU."""
-    return torch.randint(SEED_MAX, (n,), dtype=torch.int64, device="cpu")
+    return draw_seed(None, n, _CPU)
 
 
 def _extent(t: Tensor) -> tuple[int, int]:

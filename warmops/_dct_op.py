@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from warmops import _checks
-from warmops._dct_plan import Axis, Plan, Transform, axes, integers, one_axis, plan, resized, several_axes, transform
+from warmops._dct_plan import Axis, Transform, axes, one_axis, plan, resized, several_axes, transform
 from warmops._dispatch import check_backend, launcher, needs_dispatcher, plain_call
 from warmops._registration import LevelFunction, below_autograd, register
 
@@ -109,26 +109,6 @@ def _recorded(
     return _dct(_fitted(x, dims, sizes), list(dims), *of, backend)
 
 
-def _planned(
-    function: str,
-    shape: tuple[int, ...],
-    type: Any,  # noqa: A002
-    n: Any,
-    dim: Any,
-    norm: Any,
-    orthogonalize: Any,
-    several: bool,
-) -> Plan:
-    """`plan`, looked up if it can be."""
-    if several:  # as tuples, which can be remembered
-        n = None if n is None else integers("s", n)
-        dim = None if dim is None else integers("dim", dim)
-    try:
-        return plan(function, shape, type, n, dim, norm, orthogonalize, several)
-    except TypeError:  # perhaps only that an argument cannot be remembered: let it be checked
-        return plan.__wrapped__(function, shape, type, n, dim, norm, orthogonalize, several)
-
-
 def call(
     function: str,
     x: Any,
@@ -143,7 +123,7 @@ def call(
 ) -> Tensor:
     """The body of every public function; ``n`` is s where there are several dimensions."""
     if x.__class__ is Tensor and (plain := plain_call(backend, "dct")):
-        shape, along = _planned(function, x.shape, type, n, dim, norm, orthogonalize, several)
+        shape, along = plan(function, x.shape, type, n, dim, norm, orthogonalize, several)
         if shape == x.shape:
             done = plain(x, along, out, torch.get_num_threads())
             if done is not None:
@@ -152,7 +132,7 @@ def call(
     x = _checks.check_numbers("x", x)
     if needs_dispatcher(x, out):
         return _recorded(function, x, type, n, dim, norm, orthogonalize, several, out, backend)
-    shape, along = _planned(function, x.shape, type, n, dim, norm, orthogonalize, several)
+    shape, along = plan(function, x.shape, type, n, dim, norm, orthogonalize, several)
     if out is None:
         out = torch.empty_like(x) if shape == x.shape else x.new_empty(shape)
     else:

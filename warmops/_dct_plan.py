@@ -165,6 +165,14 @@ def axes(of: Transform, shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[
 
 
 @functools.lru_cache(maxsize=4096, typed=True)
+def _remembered(*call: Any) -> Plan:
+    function, shape, type_, n, dim, norm, orthogonalize, several = call
+    of = transform(function, type_, norm, orthogonalize)
+    dims, sizes = (several_axes if several else one_axis)(shape, n, dim)
+    result = resized("s" if several else "n", of.kind, shape, dims, sizes)
+    return Plan(result, axes(of, result, dims) if all(result) else ())
+
+
 def plan(
     function: str,
     shape: tuple[int, ...],
@@ -176,7 +184,11 @@ def plan(
     several: bool,
 ) -> Plan:
     """Everything about a call that does not depend on the tensor's values; remembered, since it costs more than a small kernel."""
-    of = transform(function, type, norm, orthogonalize)
-    dims, sizes = (several_axes if several else one_axis)(shape, n, dim)
-    result = resized("s" if several else "n", of.kind, shape, dims, sizes)
-    return Plan(result, axes(of, result, dims) if all(result) else ())
+    if several:  # as tuples, which can be remembered
+        n = None if n is None else integers("s", n)
+        dim = None if dim is None else integers("dim", dim)
+    call = function, shape, type, n, dim, norm, orthogonalize, several
+    try:
+        return _remembered(*call)
+    except TypeError:  # perhaps only that an argument cannot be remembered: let it be checked
+        return _remembered.__wrapped__(*call)
