@@ -172,7 +172,7 @@ class SamplerStep {
         const int64_t images = a.sizes[0] * channels, pixels = images * height * width;
         const int threads = pixels < kStepSerial ? 1 : a.threads;
         if (threads > 1 && images < 2 * threads && height * width >= kStepSerial) {  // few images: threads share each one
-            Buffer<T> image(height * ld);
+            Buffer<T> image(round_up(height, L) * ld);
             StepFilter<T> filter(height, width);
             for (int64_t i = 0; i < images; ++i) {
                 const bool filtered = prepare(filter, i);
@@ -187,7 +187,7 @@ class SamplerStep {
         const int workers = threads < images ? threads : int(images);
         const Shares shares(images, workers);
         in_parallel(workers, [&](int64_t rank, int64_t) {
-            Buffer<T> image(height * ld);
+            Buffer<T> image(round_up(height, L) * ld);
             StepFilter<T> filter(height, width);
             Scratch scratch(*this);
             for (int64_t first, last; shares.take(rank, first, last);)
@@ -204,11 +204,10 @@ class SamplerStep {
     enum Copy { kX, kHeadB, kHeadR, kSlope, kOut, kSlopeOut, kCopies };
 
     struct Scratch {
-        Buffer<T> strip, result, transform, copies;
+        Buffer<T> strip, transform, copies;
         explicit Scratch(const SamplerStep& s)
-            : strip(s.longest() * L),
-              result(s.longest() * L),
-              transform(StripDct<T>::kScratch * s.longest() * L),
+            : strip(round_up(s.width, L) * L),
+              transform(StripDct<T>::kFilterScratch * s.longest() * L),
               copies(kCopies * s.copy_size()) {}
     };
     int64_t longest() const { return height > width ? height : width; }
@@ -235,7 +234,7 @@ class SamplerStep {
                 if (phase == kDown) {
                     down->dct2(f, ld, f, ld, s.transform.data);
                 } else {
-                    down->dct3_in_place(f, ld, s.result.data, s.transform.data);
+                    down->dct3(f, ld, f, ld, s.transform.data);
                 }
             }
             return;
@@ -251,16 +250,16 @@ class SamplerStep {
         }
     }
 
+    // Whole vectors of rows and columns: those past the image go there and back.
     void along_rows(Scratch& s, const StepFilter<T>& filter, T* image, int64_t rank, int64_t size) const {
-        Sequences<const T> from;
-        Sequences<T> to;
-        from.along = to.along = 1;
+        T* const strip = s.strip.data;
         for (int64_t r = rank * L; r < height; r += size * L) {
-            from.count = to.count = int(height - r < L ? height - r : L);
-            for (int l = 0; l < to.count; ++l) from.begin[l] = to.begin[l] = image + (r + l) * ld;
-            load_strip<T, T>(from, width, s.strip.data, L);
-            along->filter_each(s.strip.data, L, s.result.data, L, filter.table.data + r * width, L, s.transform.data);
-            store_strip<T, T>(s.result.data, L, width, to);
+            T* const rows = image + r * ld;
+            for (int64_t j = 0; j < width; j += L)
+                transpose<T>(rows_of(rows + j, ld), [&](int c, V<T> v) WARMOPS_INLINE_LAMBDA { store(strip + (j + c) * L, v); });
+            along->filter_each(strip, L, strip, L, filter.table.data + r * width, L, s.transform.data);
+            for (int64_t j = 0; j < width; j += L)
+                transpose<T>(rows_of(strip + j * L, L), [&](int c, V<T> v) WARMOPS_INLINE_LAMBDA { store(rows + c * ld + j, v); });
         }
     }
 

@@ -28,7 +28,7 @@ class SmallImages {
           along(width),
           down(height),
           strip(height * width * L),
-          transform(StripDct<T>::kFilterScratch * (height > width ? height : width) * L),
+          transform(StripDct<T>::kLanesScratch * (height > width ? height : width) * L),
           blurred(L * height * width) {}
 
     // The blur of the image in a lane, from now on.

@@ -1,0 +1,107 @@
+// Strips of a few points, transformed in registers: ../dct_codelets.h on vectors.
+#pragma once
+#include "simd.h"
+
+namespace {
+
+WARMOPS_INLINE VF scaled(VF x, double c) { return x * set1(float(c)); }
+WARMOPS_INLINE VD scaled(VD x, double c) { return x * set1(c); }
+WARMOPS_INLINE VF scaled_add(VF x, double c, VF y) { return fma(x, set1(float(c)), y); }
+WARMOPS_INLINE VD scaled_add(VD x, double c, VD y) { return fma(x, set1(c), y); }
+
+}  // namespace
+
+#include "../dct_codelets.h"  // after what it calls
+
+namespace {
+
+template <class T>
+using Transform = void (*)(const T* in, int64_t ldi, T* out, int64_t ldo);
+
+template <class T, int N, int TYPE>
+void codelet(const T* in, int64_t ldi, T* out, int64_t ldo) {
+    V<T> x[N];
+#pragma GCC unroll 64
+    for (int j = 0; j < N; ++j) x[j] = load(in + j * ldi);
+    if constexpr (TYPE == 2) Codelet<N>::dct2(x);
+    if constexpr (TYPE == 3) Codelet<N>::dct3(x);
+    if constexpr (TYPE == 4) Codelet<N>::dct4(x);
+#pragma GCC unroll 64
+    for (int j = 0; j < N; ++j) store(out + j * ldo, x[j]);
+}
+
+// What multiplies the frequencies between II and III: a number for each, or a vector for each.
+template <class T>
+struct Numbers {
+    const T* d;
+    int64_t step;
+    WARMOPS_INLINE V<T> operator()(int64_t k) const { return set1(d[k * step]); }
+    Numbers even() const { return {d, 2 * step}; }
+    Numbers odd() const { return {d + step, 2 * step}; }
+};
+template <class T>
+struct Vectors {
+    const T* d;
+    int64_t step;
+    WARMOPS_INLINE V<T> operator()(int64_t k) const { return load(d + k * step); }
+    Vectors even() const { return {d, 2 * step}; }
+    Vectors odd() const { return {d + step, 2 * step}; }
+};
+
+// out = III(d(k) * II(in)), plus in when IDENTITY.
+template <class T, class D>
+using Filter = void (*)(const T* in, int64_t ldi, T* out, int64_t ldo, D d);
+
+template <class T, int N, class D, bool IDENTITY>
+void filter_codelet(const T* in, int64_t ldi, T* out, int64_t ldo, D d) {
+    V<T> x[N];
+#pragma GCC unroll 64
+    for (int j = 0; j < N; ++j) x[j] = load(in + j * ldi);
+    Codelet<N>::dct2(x);
+#pragma GCC unroll 64
+    for (int j = 0; j < N; ++j) x[j] = x[j] * d(j);
+    Codelet<N>::dct3(x);
+#pragma GCC unroll 64
+    for (int j = 0; j < N; ++j) store(out + j * ldo, IDENTITY ? x[j] + load(in + j * ldi) : x[j]);
+}
+
+template <class T>
+struct Codelets {
+    Transform<T> dct2 = nullptr, dct3 = nullptr, dct4 = nullptr;
+    Filter<T, Numbers<T>> filter = nullptr, filter_and_add = nullptr;
+    Filter<T, Vectors<T>> filter_each = nullptr;
+
+    // Those that pay for the time they take to compile. Longer ones gain nothing: they work in memory as well, and their code
+    // outgrows the caches of instructions.
+    static Codelets of(int64_t n) {
+        switch (n) {
+            case 1: return sized<1>();
+            case 2: return sized<2>();
+            case 3: return sized<3>();
+            case 4: return sized<4>();
+            case 5: return sized<5>();
+            case 6: return sized<6>();
+            case 7: return sized<7>();
+            case 8: return sized<8>();
+            case 12: return sized<12>();
+            case 14: return sized<14>();
+            case 16: return sized<16>();
+            case 24: return sized<24>();
+            case 28: return sized<28>();
+            case 32: return sized<32>();
+        }
+        return {};
+    }
+
+    template <int N>
+    static Codelets sized() {
+        return {codelet<T, N, 2>,
+                codelet<T, N, 3>,
+                codelet<T, N, 4>,
+                filter_codelet<T, N, Numbers<T>, false>,
+                filter_codelet<T, N, Numbers<T>, true>,
+                filter_codelet<T, N, Vectors<T>, false>};
+    }
+};
+
+}  // namespace
