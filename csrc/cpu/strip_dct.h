@@ -258,10 +258,13 @@ class StripDct {
     static Filter<T, Vectors<T>> codelet_of(const Level& at, const Vectors<T>&, bool) { return at.codelets.filter_each; }
 
     template <class D>
-    void filtered(int l, const T* in, int64_t ldi, T* out, int64_t ldo, D d, bool identity, T* scratch) const {
-        const Level& at = level[l];
-        if (const auto codelet = codelet_of(at, d, identity)) return codelet(in, ldi, out, ldo, d);
-        const int64_t size = at.n, M = size / 4;
+    WARMOPS_INLINE void filtered(int l, const T* in, int64_t ldi, T* out, int64_t ldo, D d, bool identity, T* scratch) const {
+        if (const auto codelet = codelet_of(level[l], d, identity)) return codelet(in, ldi, out, ldo, d);
+        filtered_by_parts(l, in, ldi, out, ldo, d, identity, scratch);
+    }
+    template <class D>
+    void filtered_by_parts(int l, const T* in, int64_t ldi, T* out, int64_t ldo, D d, bool identity, T* scratch) const {
+        const int64_t size = level[l].n, M = size / 4;
         T *e = scratch, *rest = e + size * L;
         if (size % 4 != 0) {
             two(l, in, ldi, e, L, rest);
