@@ -273,7 +273,8 @@ def demo_command(arguments: argparse.Namespace) -> None:
     """Train on handwritten digits, sample and measure, within 3 minutes on a CPU. Run again, it goes on training where it stopped."""
     out, minutes, seed = Path(arguments.out), arguments.minutes, arguments.seed
     figure = imported("matplotlib.figure", "the demo", "matplotlib").Figure(figsize=(6, 4), layout="constrained")
-    options = {"images": 10**9, "minutes": minutes, "seed": seed, "preview_every": 0, "save_every": 10**8, "tensorboard": False}
+    options = {"images": 10**9, "minutes": minutes, "seed": seed, "threads": min(2, torch.get_num_threads())}
+    options |= {"preview_every": 0, "save_every": 10**8, "tensorboard": False}
     print(f"Training on 1,797 handwritten digits of 8 x 8 pixels for {minutes:g} minutes ...", flush=True)
     run_training(TrainConfig.preset("tiny", out=str(out / "run"), **options))
     denoiser, data = load(out / "run"), digits()
