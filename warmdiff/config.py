@@ -69,7 +69,7 @@ class TrainConfig:
     seed: int = option(0, "decides initial weights, order of images, noise levels and noise")
     # machine
     device: str = option("auto", "cpu, cuda, cuda:1, ..; auto: a GPU if there is one")
-    threads: int | None = option(1, "CPU threads of the network, none: as torch has it; a second makes tiny networks a quarter faster", above=0)
+    threads: int | None = option(1, "CPU threads of the network, none: as torch has it; tiny ones gain a quarter from a second", above=0)
     precision: str = option("fp32", "arithmetic of the network", choices=("fp32", "bf16"))
     channels_last: bool = option(True, "memory layout of the network's tensors; faster on most machines")
     compile: bool = option(False, "run the network through torch.compile")
