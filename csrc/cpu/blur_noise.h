@@ -1,5 +1,6 @@
 // x_t = scale * (A x + beta eps): images go along their rows, down their columns, and out with their noise.
 #pragma once
+#include "ahead.h"
 #include "dct_axis.h"
 #include "multipliers.h"
 #include "noise.h"
@@ -52,6 +53,7 @@ struct Shared {
 template <class T>
 struct Scratch {
     Buffer<T> pixels, noise, strip, blurred, transform;
+    Ahead ahead;
 
     Scratch(int64_t height, int64_t width)
         : pixels(kNoisePixels + width + kLanes<T>),
@@ -205,10 +207,10 @@ class Forward {
             if (sigma != 0.0) {
                 if (team.rank == 0) shared.build(sigma);
                 team.wait();
-                const Group next = index + 1 < samples * groups_of_sample ? group_at(index + 1) : Group{0, 0, 0};  // most often this thread takes it
+                if (!team.together) look_ahead(scratch.ahead, index);
                 along_rows(shared, scratch, g, team);
                 team.wait();
-                down_columns(shared, scratch, g, next, team);
+                down_columns(shared, scratch, g, team);
                 team.wait();
             }
             finish(Blurred{sigma != 0.0 ? shared.images.data : nullptr, width, shared.ld}, scratch, g, team);
@@ -240,36 +242,27 @@ class Forward {
             }
             if (from.along != 1) from.template find_adjacent<T>();
             load_strip<P, T>(from, width, scratch.strip.data, L);
-            dct_rows->filter(scratch.strip.data, L, scratch.blurred.data, L, shared.along.d.data, shared.along.identity, scratch.transform.data);
+            dct_rows->filter(scratch.strip.data, L, scratch.blurred.data, L, shared.along.d.data, shared.along.identity, scratch.transform.data, &scratch.ahead);
             store_strip<T, T>(scratch.blurred.data, L, width, to);
         }
     }
 
-    // Meanwhile next comes to the cache: its rows are read in bursts that would wait for memory.
-    void down_columns(Shared<T>& shared, Scratch<T>& scratch, const Group& g, const Group& next, Team team) const {
+    void down_columns(Shared<T>& shared, Scratch<T>& scratch, const Group& g, Team team) const {
         const Multipliers<T>& m = shared.rows();
-        const int64_t columns = g.count * width, rows = a.x.stride[a.dims - 1] == 1 ? next.count * height : 0;
-        for (int64_t column = team.rank * L; column < columns; column += team.size * L) {
-            fetch(next, rows * column / columns, rows * (column + L < columns ? column + L : columns) / columns);
+        for (int64_t column = team.rank * L; column < g.count * width; column += team.size * L) {
             T* f = shared.images.data + column;
-            dct_columns->filter(f, shared.ld, f, shared.ld, m.d.data, m.identity, scratch.transform.data);
+            dct_columns->filter(f, shared.ld, f, shared.ld, m.d.data, m.identity, scratch.transform.data, &scratch.ahead);
         }
     }
 
-    // Rows [row, last) of a group into the second cache. The divisions of an address for every 512 bytes set the pace: fetched in
-    // one burst they would hold up the transform's loads. Inlined: g++ takes a function that only prefetches for one that does nothing.
-    WARMOPS_INLINE void fetch(const Group& g, int64_t row, int64_t last) const {
-        const int64_t down = a.x.stride[a.dims - 2], line = 64 / int64_t(sizeof(P)), paced = 512 / 64 * line / width;
-        while (row < last) {
-            const int64_t channel = row / height, r = row - channel * height;
-            int64_t count = paced < 1 ? 1 : paced;
-            if (count > height - r) count = height - r;
-            if (count > last - row) count = last - row;
-            const P* x = image<const P>(a.x, g.sample, g.first + channel) + r * down;
-            for (int64_t i = 0; i < count; ++i, x += down)
-                for (int64_t j = 0; j < width; j += line) __builtin_prefetch(x + j, 0, 2);
-            row += count;
-        }
+    // What the transforms of a group fetch meanwhile: the next one, which most often the same thread takes.
+    void look_ahead(Ahead& ahead, int64_t index) const {
+        const int64_t *stride = a.x.stride + a.dims - 2, pixels = height * width;
+        ahead.clear();
+        if (index + 1 == samples * groups_of_sample || stride[1] != 1 || stride[0] != width) return;
+        const Group next = group_at(index + 1);
+        const P *first = image<const P>(a.x, next.sample, next.first), *last = image<const P>(a.x, next.sample, next.first + next.count - 1);
+        if (last - first == (next.count - 1) * pixels) ahead.add(first, next.count * pixels * int64_t(sizeof(P)));
     }
 
     // Noise, scale, out and blurred.

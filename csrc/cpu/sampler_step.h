@@ -3,6 +3,7 @@
 // The linear form and its 14 coefficients are those of warmops/sampler_step.py. An image goes down its columns to
 // frequencies, along its rows there and back with the filter in between, and up its columns again.
 #pragma once
+#include "ahead.h"
 #include "dct_axis.h"
 #include "parallel.h"
 #include "strip_io.h"
@@ -11,6 +12,7 @@ namespace {
 
 constexpr int64_t kStepSerial = 1 << 13;  // pixels below which threads cost more than they bring
 constexpr int64_t kStepDense = 1 << 12;   // pixels of an image up to which its rows lie without gaps: sums then take many at once
+constexpr int64_t kStepAhead = 1 << 11;   // pixels of an image from which on memory is fetched ahead
 constexpr int64_t kStepBlock = 1 << 10;   // rows are worked on together, up to this many pixels: copies stay in the L1 cache
 
 struct StepCoefficients {
@@ -193,6 +195,7 @@ class SamplerStep {
             for (int64_t first, last; shares.take(rank, first, last);)
                 for (int64_t i = first; i < last; ++i) {
                     const bool filtered = prepare(filter, i);
+                    look_ahead(scratch.ahead, i, i + 1 < images ? i + 1 : i);
                     for (int phase = filtered ? kCombine : kFinish; phase <= kFinish; ++phase)
                         run_phase(phase, scratch, filter, image.data, i, filtered, 0, 1);
                 }
@@ -205,6 +208,7 @@ class SamplerStep {
 
     struct Scratch {
         Buffer<T> strip, transform, copies;
+        Ahead ahead;
         explicit Scratch(const SamplerStep& s)
             : strip(round_up(s.width, L) * L),
               transform(StripDct<T>::kFilterScratch * s.longest() * L),
@@ -217,6 +221,24 @@ class SamplerStep {
         StepCoefficients c;
         memcpy(&c, a.coefficients + image / channels * a.coefficient_stride, sizeof c);
         return c;
+    }
+
+    // What the transforms of an image fetch meanwhile: where its results go, and what the next image, most often the same thread's, is
+    // made of. Smaller images are there soon enough, and of larger ones the second cache has no room for two.
+    void look_ahead(Ahead& ahead, int64_t image, int64_t next) const {
+        ahead.clear();
+        if (height * width < kStepAhead || height * width > 8 * kStepAhead) return;
+        add(ahead, a.out, image);
+        add(ahead, a.slope_out, image);
+        add(ahead, a.x, next);
+        add(ahead, a.head_b, next);
+        add(ahead, a.head_r, next);
+    }
+    void add(Ahead& ahead, const View& view, int64_t image) const {
+        const int d = a.dims - 2;
+        if (!view.data || view.stride[d + 1] != 1 || view.stride[d] != width) return;
+        const int64_t size = view.dtype == kFloat64 ? 8 : view.dtype == kFloat32 ? 4 : 2;
+        ahead.add(static_cast<const char*>(view.data) + size * offset_of(image, a.sizes, view.stride, 0, d), size * height * width);
     }
 
     // Whether the image's filter is more than a number; if so it is built.
@@ -232,9 +254,9 @@ class SamplerStep {
         if (phase == kDown || phase == kUp) {
             for (T* f = image + rank * L; f < image + width; f += size * L) {
                 if (phase == kDown) {
-                    down->dct2(f, ld, f, ld, s.transform.data);
+                    down->dct2(f, ld, f, ld, s.transform.data, &s.ahead);
                 } else {
-                    down->dct3(f, ld, f, ld, s.transform.data);
+                    down->dct3(f, ld, f, ld, s.transform.data, &s.ahead);
                 }
             }
             return;
@@ -257,7 +279,7 @@ class SamplerStep {
             T* const rows = image + r * ld;
             for (int64_t j = 0; j < width; j += L)
                 transpose<T>(rows_of(rows + j, ld), [&](int c, V<T> v) WARMOPS_INLINE_LAMBDA { store(strip + (j + c) * L, v); });
-            along->filter_each(strip, L, strip, L, filter.table.data + r * width, L, s.transform.data);
+            along->filter_each(strip, L, strip, L, filter.table.data + r * width, L, s.transform.data, &s.ahead);
             for (int64_t j = 0; j < width; j += L)
                 transpose<T>(rows_of(strip + j * L, L), [&](int c, V<T> v) WARMOPS_INLINE_LAMBDA { store(rows + c * ld + j, v); });
         }

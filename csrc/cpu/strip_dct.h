@@ -4,6 +4,7 @@
 #pragma once
 #include <math.h>
 
+#include "ahead.h"
 #include "buffer.h"
 #include "codelets.h"
 #include "direct.h"
@@ -64,23 +65,27 @@ class StripDct {
     }
 
     // Transforms from in to out, rows of vectors ldi and ldo apart (negative: backwards). in is kept; it may be out, but not of
-    // dct4. scratch has kScratch * n rows.
+    // dct4. scratch has kScratch * n rows. ahead, if there is one, is fetched meanwhile.
     static constexpr int64_t kScratch = 2;
-    void dct2(const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { two(0, in, ldi, out, ldo, scratch); }
-    void dct3(const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { three(0, in, ldi, out, ldo, scratch); }
-    void dct4(const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { four(0, in, ldi, out, ldo, scratch); }
+    void dct2(const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead = nullptr) const {
+        two(0, in, ldi, out, ldo, scratch, ahead);
+    }
+    void dct3(const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead = nullptr) const {
+        three(0, in, ldi, out, ldo, scratch, ahead);
+    }
+    void dct4(const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { four(0, in, ldi, out, ldo, scratch, nullptr); }
 
     // III of n / 2^l points.
-    void dct3_part(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { three(l, in, ldi, out, ldo, scratch); }
+    void dct3_part(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const { three(l, in, ldi, out, ldo, scratch, nullptr); }
 
     // out = III(d * II(in)), plus in when identity: a number or a vector for each frequency. in may be out; scratch has
     // kFilterScratch * n rows.
     static constexpr int64_t kFilterScratch = 3;
-    void filter(const T* in, int64_t ldi, T* out, int64_t ldo, const T* d, bool identity, T* scratch) const {
-        filtered(0, in, ldi, out, ldo, Numbers<T>{d, 1}, identity, scratch);
+    void filter(const T* in, int64_t ldi, T* out, int64_t ldo, const T* d, bool identity, T* scratch, Ahead* ahead = nullptr) const {
+        filtered(0, in, ldi, out, ldo, Numbers<T>{d, 1}, identity, scratch, ahead);
     }
-    void filter_each(const T* in, int64_t ldi, T* out, int64_t ldo, const T* d, int64_t ldd, T* scratch) const {
-        filtered(0, in, ldi, out, ldo, Vectors<T>{d, ldd}, false, scratch);
+    void filter_each(const T* in, int64_t ldi, T* out, int64_t ldo, const T* d, int64_t ldd, T* scratch, Ahead* ahead = nullptr) const {
+        filtered(0, in, ldi, out, ldo, Vectors<T>{d, ldd}, false, scratch, ahead);
     }
 
     // x = III(d * II(x)), plus x in the lanes whose bits of identity are ones; d: [n, L]. scratch has kLanesScratch * n rows.
@@ -183,16 +188,20 @@ class StripDct {
         }
     }
 
-    void two(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const {
+    WARMOPS_INLINE void two(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead) const {
+        fetch_some(ahead);
+        if (const auto codelet = level[l].codelets.dct2) return codelet(in, ldi, out, ldo);
+        two_by_parts(l, in, ldi, out, ldo, scratch, ahead);
+    }
+    void two_by_parts(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead) const {
         const Level& at = level[l];
-        if (at.codelets.dct2) return at.codelets.dct2(in, ldi, out, ldo);
         const int64_t size = at.n, N = size / 2, M = size / 4;
         T *e = scratch, *o = e + (size - N) * L, *rest = scratch + size * L;
         if (size % 4 == 0) {
             fold(l, in, ldi, e, o, o + M * L);
-            two(l + 1, e, L, out, 2 * ldo, rest);
-            two(l + 2, o, L, o, L, rest);
-            two(l + 2, o + M * L, L, o + M * L, L, rest);
+            two(l + 1, e, L, out, 2 * ldo, rest, ahead);
+            two(l + 2, o, L, o, L, rest, ahead);
+            two(l + 2, o + M * L, L, o + M * L, L, rest, ahead);
             return join(o, o + M * L, M, out + ldo, 2 * ldo);
         }
         for (int64_t j = 0; j < N; ++j) {
@@ -201,8 +210,8 @@ class StripDct {
             store(o + j * L, x - y);
         }
         if (size % 2 == 0) {
-            two(l + 1, e, L, out, 2 * ldo, rest);
-            four(l + 1, o, L, out + ldo, 2 * ldo, rest);
+            two(l + 1, e, L, out, 2 * ldo, rest, ahead);
+            four(l + 1, o, L, out + ldo, 2 * ldo, rest, ahead);
         } else {
             store(e + N * L, load(in + N * ldi));
             direct_and_sum(e, L, half + 1, table.data + even2, ld_even, half + 1, out, 2 * ldo);
@@ -210,21 +219,25 @@ class StripDct {
         }
     }
 
-    void three(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const {
+    WARMOPS_INLINE void three(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead) const {
+        fetch_some(ahead);
+        if (const auto codelet = level[l].codelets.dct3) return codelet(in, ldi, out, ldo);
+        three_by_parts(l, in, ldi, out, ldo, scratch, ahead);
+    }
+    void three_by_parts(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead) const {
         const Level& at = level[l];
-        if (at.codelets.dct3) return at.codelets.dct3(in, ldi, out, ldo);
         const int64_t size = at.n, N = size / 2, M = size / 4;
         T *e = scratch, *o = e + (size - N) * L, *rest = scratch + size * L;
         if (size % 4 == 0) {
             split(in + ldi, 2 * ldi, M, o, o + M * L);
-            three(l + 1, in, 2 * ldi, e, L, rest);
-            three(l + 2, o, L, o, L, rest);
-            three(l + 2, o + M * L, L, o + M * L, L, rest);
+            three(l + 1, in, 2 * ldi, e, L, rest, ahead);
+            three(l + 2, o, L, o, L, rest, ahead);
+            three(l + 2, o + M * L, L, o + M * L, L, rest, ahead);
             return unfold<false>(l, e, o, o + M * L, in, ldi, out, ldo);
         }
         if (size % 2 == 0) {
-            three(l + 1, in, 2 * ldi, e, L, rest);
-            four(l + 1, in + ldi, 2 * ldi, o, L, rest);
+            three(l + 1, in, 2 * ldi, e, L, rest, ahead);
+            four(l + 1, in + ldi, 2 * ldi, o, L, rest, ahead);
         } else {
             direct(in, 2 * ldi, half + 1, table.data + even3, ld_even, half + 1, e, L);
             direct(in + ldi, 2 * ldi, half, table.data + odd, ld_odd, half, o, L);
@@ -237,10 +250,14 @@ class StripDct {
         }
     }
 
-    void four(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch) const {
+    WARMOPS_INLINE void four(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead) const {
+        fetch_some(ahead);
+        if (const auto codelet = level[l].codelets.dct4) return codelet(in, ldi, out, ldo);
+        four_by_parts(l, in, ldi, out, ldo, scratch, ahead);
+    }
+    void four_by_parts(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead) const {
         const Level& at = level[l];
         const int64_t size = at.n, M = size / 2;
-        if (at.codelets.dct4) return at.codelets.dct4(in, ldi, out, ldo);
         if (size % 2) return direct(in, ldi, size, table.data + matrix4, ld_four, size, out, ldo);
         const T* r = table.data + at.rotations;
         T *a = scratch, *b = a + M * L, *rest = b + M * L;
@@ -249,8 +266,8 @@ class StripDct {
             store(a + j * L, fma(y, set1(r[1]), x * set1(r[0])));
             store(b + j * L, fma(y, set1(r[3]), x * set1(r[2])));
         }
-        two(l + 1, a, L, a, L, rest);
-        two(l + 1, b, L, b, L, rest);
+        two(l + 1, a, L, a, L, rest, ahead);
+        two(l + 1, b, L, b, L, rest, ahead);
         join(a, b, M, out, ldo);
     }
 
@@ -258,30 +275,31 @@ class StripDct {
     static Filter<T, Vectors<T>> codelet_of(const Level& at, const Vectors<T>&, bool) { return at.codelets.filter_each; }
 
     template <class D>
-    WARMOPS_INLINE void filtered(int l, const T* in, int64_t ldi, T* out, int64_t ldo, D d, bool identity, T* scratch) const {
+    WARMOPS_INLINE void filtered(int l, const T* in, int64_t ldi, T* out, int64_t ldo, D d, bool identity, T* scratch, Ahead* ahead) const {
+        fetch_some(ahead);
         if (const auto codelet = codelet_of(level[l], d, identity)) return codelet(in, ldi, out, ldo, d);
-        filtered_by_parts(l, in, ldi, out, ldo, d, identity, scratch);
+        filtered_by_parts(l, in, ldi, out, ldo, d, identity, scratch, ahead);
     }
     template <class D>
-    void filtered_by_parts(int l, const T* in, int64_t ldi, T* out, int64_t ldo, D d, bool identity, T* scratch) const {
+    void filtered_by_parts(int l, const T* in, int64_t ldi, T* out, int64_t ldo, D d, bool identity, T* scratch, Ahead* ahead) const {
         const int64_t size = level[l].n, M = size / 4;
         T *e = scratch, *rest = e + size * L;
         if (size % 4 != 0) {
-            two(l, in, ldi, e, L, rest);
+            two(l, in, ldi, e, L, rest, ahead);
             for (int64_t k = 0; k < size; ++k) store(e + k * L, load(e + k * L) * d(k));
-            if (!identity) return three(l, e, L, out, ldo, rest);
-            three(l, e, L, e, L, rest);
+            if (!identity) return three(l, e, L, out, ldo, rest, ahead);
+            three(l, e, L, e, L, rest, ahead);
             for (int64_t j = 0; j < size; ++j) store(out + j * ldo, load(in + j * ldi) + load(e + j * L));
             return;
         }
         T *a = e + 2 * M * L, *b = a + M * L;
         fold(l, in, ldi, e, a, b);
-        filtered(l + 1, e, L, e, L, d.even(), false, rest);
-        two(l + 2, a, L, a, L, rest);
-        two(l + 2, b, L, b, L, rest);
+        filtered(l + 1, e, L, e, L, d.even(), false, rest, ahead);
+        two(l + 2, a, L, a, L, rest, ahead);
+        two(l + 2, b, L, b, L, rest, ahead);
         join_and_split(a, b, M, d.odd());
-        three(l + 2, a, L, a, L, rest);
-        three(l + 2, b, L, b, L, rest);
+        three(l + 2, a, L, a, L, rest, ahead);
+        three(l + 2, b, L, b, L, rest, ahead);
         if (identity) return unfold<true>(l, e, a, b, in, ldi, out, ldo);
         unfold<false>(l, e, a, b, in, ldi, out, ldo);
     }
