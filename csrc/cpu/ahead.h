@@ -6,7 +6,7 @@
 namespace {
 
 class Ahead {
-    static constexpr int kMost = 5, kBurst = 10;
+    static constexpr int kMost = 6, kBurst = 10;
     struct {
         const char *at, *end;
     } range[kMost];

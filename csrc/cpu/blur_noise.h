@@ -242,7 +242,8 @@ class Forward {
             }
             if (from.along != 1) from.template find_adjacent<T>();
             load_strip<P, T>(from, width, scratch.strip.data, L);
-            dct_rows->filter(scratch.strip.data, L, scratch.blurred.data, L, shared.along.d.data, shared.along.identity, scratch.transform.data, &scratch.ahead);
+            dct_rows->filter(scratch.strip.data, L, scratch.blurred.data, L, shared.along.d.data, shared.along.identity, scratch.transform.data,
+                             &scratch.ahead);
             store_strip<T, T>(scratch.blurred.data, L, width, to);
         }
     }

@@ -223,12 +223,13 @@ class SamplerStep {
         return c;
     }
 
-    // What the transforms of an image fetch meanwhile: where its results go, and what the next image, most often the same thread's, is
-    // made of. Smaller images are there soon enough, and of larger ones the second cache has no room for two.
+    // What the transforms of an image fetch meanwhile: where its results go, the slope that they take, and what the next image, most
+    // often the same thread's, is made of. Smaller images are there soon enough, and of larger ones the second cache has no room for two.
     void look_ahead(Ahead& ahead, int64_t image, int64_t next) const {
         ahead.clear();
         if (height * width < kStepAhead || height * width > 8 * kStepAhead) return;
         add(ahead, a.out, image);
+        add(ahead, a.slope, image);
         add(ahead, a.slope_out, image);
         add(ahead, a.x, next);
         add(ahead, a.head_b, next);

@@ -271,7 +271,9 @@ class StripDct {
         join(a, b, M, out, ldo);
     }
 
-    static Filter<T, Numbers<T>> codelet_of(const Level& at, const Numbers<T>&, bool identity) { return identity ? at.codelets.filter_and_add : at.codelets.filter; }
+    static Filter<T, Numbers<T>> codelet_of(const Level& at, const Numbers<T>&, bool identity) {
+        return identity ? at.codelets.filter_and_add : at.codelets.filter;
+    }
     static Filter<T, Vectors<T>> codelet_of(const Level& at, const Vectors<T>&, bool) { return at.codelets.filter_each; }
 
     template <class D>
