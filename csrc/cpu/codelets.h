@@ -1,4 +1,4 @@
-// Strips of a few points, transformed in registers: ../dct_codelets.h on vectors.
+// Strips of a few points, transformed by straight lines: ../dct_codelets.h on vectors.
 #pragma once
 #include "simd.h"
 
@@ -12,14 +12,20 @@ WARMOPS_INLINE VD scaled_add(VD x, double c, VD y) { return fma(x, set1(c), y); 
 }  // namespace
 
 #include "../dct_codelets.h"  // after what it calls
+#include "quarters.h"
 
 namespace {
+
+template <int N>
+constexpr bool kByQuarters = N > 16 && N % 4 == 0;  // of fewer points registers hold enough
 
 template <class T>
 using Transform = void (*)(const T* in, int64_t ldi, T* out, int64_t ldo);
 
 template <class T, int N, int TYPE>
 void codelet(const T* in, int64_t ldi, T* out, int64_t ldo) {
+    if constexpr (kByQuarters<N> && TYPE == 2) return Quarters<T, N>::dct2(in, ldi, out, ldo);
+    if constexpr (kByQuarters<N> && TYPE == 3) return Quarters<T, N>::dct3(in, ldi, out, ldo);
     V<T> x[N];
 #pragma GCC unroll 64
     for (int j = 0; j < N; ++j) x[j] = load(in + j * ldi);
@@ -54,6 +60,7 @@ using Filter = void (*)(const T* in, int64_t ldi, T* out, int64_t ldo, D d);
 
 template <class T, int N, class D, bool IDENTITY>
 void filter_codelet(const T* in, int64_t ldi, T* out, int64_t ldo, D d) {
+    if constexpr (kByQuarters<N>) return Quarters<T, N>::template filter<IDENTITY>(in, ldi, out, ldo, d);
     V<T> x[N];
 #pragma GCC unroll 64
     for (int j = 0; j < N; ++j) x[j] = load(in + j * ldi);
