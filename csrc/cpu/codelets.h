@@ -90,12 +90,20 @@ struct Codelets {
             case 6: return sized<6>();
             case 7: return sized<7>();
             case 8: return sized<8>();
+            case 9: return sized<9>();
+            case 10: return sized<10>();
+            case 11: return sized<11>();
             case 12: return sized<12>();
+            case 13: return sized<13>();
             case 14: return sized<14>();
+            case 15: return sized<15>();
             case 16: return sized<16>();
+            case 18: return sized<18>();
+            case 20: return sized<20>();
             case 24: return sized<24>();
             case 28: return sized<28>();
             case 32: return sized<32>();
+            case 36: return sized<36>();
         }
         return {};
     }
