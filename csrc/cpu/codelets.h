@@ -26,6 +26,7 @@ template <class T, int N, int TYPE>
 void codelet(const T* in, int64_t ldi, T* out, int64_t ldo) {
     if constexpr (kByQuarters<N> && TYPE == 2) return Quarters<T, N>::dct2(in, ldi, out, ldo);
     if constexpr (kByQuarters<N> && TYPE == 3) return Quarters<T, N>::dct3(in, ldi, out, ldo);
+    if constexpr (kByQuarters<N> && TYPE == 4) return halves_dct4<T, N>([&](int j) WARMOPS_INLINE_LAMBDA { return load(in + j * ldi); }, out, ldo);
     V<T> x[N];
 #pragma GCC unroll 64
     for (int j = 0; j < N; ++j) x[j] = load(in + j * ldi);
@@ -54,20 +55,28 @@ struct Vectors {
     Vectors odd() const { return {d + step, 2 * step}; }
 };
 
-// out = III(d(k) * II(in)), plus in when IDENTITY.
+// out = III(d(k) * II(in)), plus in when IDENTITY; or, of TYPE 4, IV(d(k) * IV(in)).
 template <class T, class D>
 using Filter = void (*)(const T* in, int64_t ldi, T* out, int64_t ldo, D d);
 
-template <class T, int N, class D, bool IDENTITY>
+template <class T, int N, int TYPE, class D, bool IDENTITY>
 void filter_codelet(const T* in, int64_t ldi, T* out, int64_t ldo, D d) {
-    if constexpr (kByQuarters<N>) return Quarters<T, N>::template filter<IDENTITY>(in, ldi, out, ldo, d);
+    if constexpr (kByQuarters<N> && TYPE == 2) return Quarters<T, N>::template filter<IDENTITY>(in, ldi, out, ldo, d);
+    if constexpr (kByQuarters<N> && TYPE == 4) {
+        alignas(kBytes) T y[N * kLanes<T>];
+        codelet<T, N, 4>(in, ldi, y, kLanes<T>);
+        settle();
+        return halves_dct4<T, N>([&](int k) WARMOPS_INLINE_LAMBDA { return load(y + k * kLanes<T>) * d(k); }, out, ldo);
+    }
     V<T> x[N];
 #pragma GCC unroll 64
     for (int j = 0; j < N; ++j) x[j] = load(in + j * ldi);
-    Codelet<N>::dct2(x);
+    if constexpr (TYPE == 2) Codelet<N>::dct2(x);
+    if constexpr (TYPE == 4) Codelet<N>::dct4(x);
 #pragma GCC unroll 64
     for (int j = 0; j < N; ++j) x[j] = x[j] * d(j);
-    Codelet<N>::dct3(x);
+    if constexpr (TYPE == 2) Codelet<N>::dct3(x);
+    if constexpr (TYPE == 4) Codelet<N>::dct4(x);
 #pragma GCC unroll 64
     for (int j = 0; j < N; ++j) store(out + j * ldo, IDENTITY ? x[j] + load(in + j * ldi) : x[j]);
 }
@@ -75,8 +84,8 @@ void filter_codelet(const T* in, int64_t ldi, T* out, int64_t ldo, D d) {
 template <class T>
 struct Codelets {
     Transform<T> dct2 = nullptr, dct3 = nullptr, dct4 = nullptr;
-    Filter<T, Numbers<T>> filter = nullptr, filter_and_add = nullptr;
-    Filter<T, Vectors<T>> filter_each = nullptr;
+    Filter<T, Numbers<T>> filter = nullptr, filter_and_add = nullptr, filter4 = nullptr;
+    Filter<T, Vectors<T>> filter_each = nullptr, filter4_each = nullptr;
 
     // Those that pay for the time they take to compile. Longer ones gain nothing: they work in memory as well, and their code
     // outgrows the caches of instructions.
@@ -113,9 +122,11 @@ struct Codelets {
         return {codelet<T, N, 2>,
                 codelet<T, N, 3>,
                 codelet<T, N, 4>,
-                filter_codelet<T, N, Numbers<T>, false>,
-                filter_codelet<T, N, Numbers<T>, true>,
-                filter_codelet<T, N, Vectors<T>, false>};
+                filter_codelet<T, N, 2, Numbers<T>, false>,
+                filter_codelet<T, N, 2, Numbers<T>, true>,
+                filter_codelet<T, N, 4, Numbers<T>, false>,
+                filter_codelet<T, N, 2, Vectors<T>, false>,
+                filter_codelet<T, N, 4, Vectors<T>, false>};
     }
 };
 

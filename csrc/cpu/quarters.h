@@ -10,6 +10,37 @@ namespace {
 // What waits is read again where it is used, not kept.
 WARMOPS_INLINE void settle() { __asm__ volatile("" ::: "memory"); }
 
+// out = IV of read(0), .. , read(N - 1): two II of half the length, one after the other.
+template <class T, int N, class Read>
+WARMOPS_INLINE void halves_dct4(const Read& read, T* out, int64_t ldo) {
+    constexpr int M = N / 2, L = kLanes<T>;
+    alignas(kBytes) T a[M * L], b[M * L];
+    V<T> x[M];
+    unrolled<0, M>([&](auto j_) WARMOPS_LAMBDA {
+        constexpr int j = decltype(j_)::value;
+        constexpr double c = cos_pi(2 * j + 1, 4 * N), s = sin_pi(2 * j + 1, 4 * N), sign = j % 2 ? -1.0 : 1.0;
+        const V<T> u = read(j), v = read(N - 1 - j);
+        x[j] = scaled_add(v, s, scaled(u, c));
+        store(b + j * L, scaled_add(v, -sign * c, scaled(u, sign * s)));
+    });
+    settle();
+    Codelet<M>::dct2(x);
+#pragma GCC unroll 64
+    for (int k = 0; k < M; ++k) store(a + k * L, x[k]);
+    settle();
+#pragma GCC unroll 64
+    for (int k = 0; k < M; ++k) x[k] = load(b + k * L);
+    Codelet<M>::dct2(x);
+    store(out, load(a));
+    store(out + (N - 1) * ldo, x[0]);
+#pragma GCC unroll 64
+    for (int k = 1; k < M; ++k) {
+        const V<T> u = load(a + k * L), v = x[M - k];
+        store(out + 2 * k * ldo, u - v);
+        store(out + (2 * k - 1) * ldo, u + v);
+    }
+}
+
 template <class T, int N>
 class Quarters {
     static_assert(N % 4 == 0, "four parts");

@@ -151,29 +151,30 @@ class StripDct {
     }
 
     // size = 4 M: the sums x_j + x_{size-1-j} to e, [2 M, L]; their differences rotated to a and b, [M, L], whose two II make up
-    // the odd frequencies.
+    // the odd frequencies. FOUR: of these sums, sums and differences in turn, whose II and IV make up the even ones.
+    template <bool FOUR>
     void fold(int l, const T* in, int64_t ldi, T* e, T* a, T* b) const {
         const int64_t M = level[l].n / 4;
         const T *r = table.data + level[l + 1].rotations, *x0 = in, *x1 = in + (2 * M - 1) * ldi, *x2 = x1 + ldi, *x3 = in + (4 * M - 1) * ldi;
-        T* last = e + (2 * M - 1) * L;
+        T* f = FOUR ? e + M * L : e + (2 * M - 1) * L;
         for (int64_t j = 0; j < M; ++j) {
-            const V<T> s0 = load(x0), s1 = load(x1), s2 = load(x2), s3 = load(x3), o0 = s0 - s3, o1 = s1 - s2;
-            store(e, s0 + s3);
-            store(last, s1 + s2);
+            const V<T> s0 = load(x0), s1 = load(x1), s2 = load(x2), s3 = load(x3), o0 = s0 - s3, o1 = s1 - s2, e0 = s0 + s3, e1 = s1 + s2;
+            store(e, FOUR ? e0 + e1 : e0);
+            store(f, FOUR ? e0 - e1 : e1);
             store(a, fma(o1, set1(r[1]), o0 * set1(r[0])));
             store(b, fma(o1, set1(r[3]), o0 * set1(r[2])));
-            x0 += ldi, x1 -= ldi, x2 += ldi, x3 -= ldi, e += L, last -= L, a += L, b += L, r += 4;
+            x0 += ldi, x1 -= ldi, x2 += ldi, x3 -= ldi, e += L, f += FOUR ? L : -L, a += L, b += L, r += 4;
         }
     }
     // The transpose, plus in when ADDED.
-    template <bool ADDED>
+    template <bool FOUR, bool ADDED>
     void unfold(int l, const T* e, const T* a, const T* b, const T* in, int64_t ldi, T* out, int64_t ldo) const {
         const int64_t M = level[l].n / 4;
-        const T *r = table.data + level[l + 1].rotations, *last = e + (2 * M - 1) * L;
+        const T *r = table.data + level[l + 1].rotations, *f = FOUR ? e + M * L : e + (2 * M - 1) * L;
         const T *x0 = in, *x1 = in + (2 * M - 1) * ldi, *x2 = x1 + ldi, *x3 = in + (4 * M - 1) * ldi;
         T *y0 = out, *y1 = out + (2 * M - 1) * ldo, *y2 = y1 + ldo, *y3 = out + (4 * M - 1) * ldo;
         for (int64_t j = 0; j < M; ++j) {
-            const V<T> e0 = load(e), e1 = load(last), u = load(a), v = load(b);
+            const V<T> p = load(e), q = load(f), e0 = FOUR ? p + q : p, e1 = FOUR ? p - q : q, u = load(a), v = load(b);
             const V<T> o0 = fma(v, set1(r[2]), u * set1(r[0])), o1 = fma(v, set1(r[3]), u * set1(r[1]));
             V<T> s0 = e0 + o0, s1 = e1 + o1, s2 = e1 - o1, s3 = e0 - o0;
             if (ADDED) {
@@ -184,9 +185,12 @@ class StripDct {
             store(y1, s1);
             store(y2, s2);
             store(y3, s3);
-            y0 += ldo, y1 -= ldo, y2 += ldo, y3 -= ldo, e += L, last -= L, a += L, b += L, r += 4;
+            y0 += ldo, y1 -= ldo, y2 += ldo, y3 -= ldo, e += L, f += FOUR ? L : -L, a += L, b += L, r += 4;
         }
     }
+
+    // Whether the even half is taken in two parts as well: where those are codelets, its own step would be one more pass of memory.
+    bool in_four(int l) const { return level[l].n % 4 == 0 && level[l + 2].codelets.dct2; }
 
     WARMOPS_INLINE void two(int l, const T* in, int64_t ldi, T* out, int64_t ldo, T* scratch, Ahead* ahead) const {
         fetch_some(ahead);
@@ -198,8 +202,14 @@ class StripDct {
         const int64_t size = at.n, N = size / 2, M = size / 4;
         T *e = scratch, *o = e + (size - N) * L, *rest = scratch + size * L;
         if (size % 4 == 0) {
-            fold(l, in, ldi, e, o, o + M * L);
-            two(l + 1, e, L, out, 2 * ldo, rest, ahead);
+            if (in_four(l)) {
+                fold<true>(l, in, ldi, e, o, o + M * L);
+                two(l + 2, e, L, out, 4 * ldo, rest, ahead);
+                four(l + 2, e + M * L, L, out + 2 * ldo, 4 * ldo, rest, ahead);
+            } else {
+                fold<false>(l, in, ldi, e, o, o + M * L);
+                two(l + 1, e, L, out, 2 * ldo, rest, ahead);
+            }
             two(l + 2, o, L, o, L, rest, ahead);
             two(l + 2, o + M * L, L, o + M * L, L, rest, ahead);
             return join(o, o + M * L, M, out + ldo, 2 * ldo);
@@ -229,11 +239,18 @@ class StripDct {
         const int64_t size = at.n, N = size / 2, M = size / 4;
         T *e = scratch, *o = e + (size - N) * L, *rest = scratch + size * L;
         if (size % 4 == 0) {
+            const bool parts = in_four(l);
             split(in + ldi, 2 * ldi, M, o, o + M * L);
-            three(l + 1, in, 2 * ldi, e, L, rest, ahead);
+            if (parts) {
+                three(l + 2, in, 4 * ldi, e, L, rest, ahead);
+                four(l + 2, in + 2 * ldi, 4 * ldi, e + M * L, L, rest, ahead);
+            } else {
+                three(l + 1, in, 2 * ldi, e, L, rest, ahead);
+            }
             three(l + 2, o, L, o, L, rest, ahead);
             three(l + 2, o + M * L, L, o + M * L, L, rest, ahead);
-            return unfold<false>(l, e, o, o + M * L, in, ldi, out, ldo);
+            if (parts) return unfold<true, false>(l, e, o, o + M * L, in, ldi, out, ldo);
+            return unfold<false, false>(l, e, o, o + M * L, in, ldi, out, ldo);
         }
         if (size % 2 == 0) {
             three(l + 1, in, 2 * ldi, e, L, rest, ahead);
@@ -275,6 +292,8 @@ class StripDct {
         return identity ? at.codelets.filter_and_add : at.codelets.filter;
     }
     static Filter<T, Vectors<T>> codelet_of(const Level& at, const Vectors<T>&, bool) { return at.codelets.filter_each; }
+    static Filter<T, Numbers<T>> codelet4_of(const Level& at, const Numbers<T>&) { return at.codelets.filter4; }
+    static Filter<T, Vectors<T>> codelet4_of(const Level& at, const Vectors<T>&) { return at.codelets.filter4_each; }
 
     template <class D>
     WARMOPS_INLINE void filtered(int l, const T* in, int64_t ldi, T* out, int64_t ldo, D d, bool identity, T* scratch, Ahead* ahead) const {
@@ -295,15 +314,23 @@ class StripDct {
             return;
         }
         T *a = e + 2 * M * L, *b = a + M * L;
-        fold(l, in, ldi, e, a, b);
-        filtered(l + 1, e, L, e, L, d.even(), false, rest, ahead);
+        const bool parts = in_four(l);
+        if (parts) {
+            fold<true>(l, in, ldi, e, a, b);
+            filtered(l + 2, e, L, e, L, d.even().even(), false, rest, ahead);
+            fetch_some(ahead);
+            codelet4_of(level[l + 2], d)(e + M * L, L, e + M * L, L, d.even().odd());
+        } else {
+            fold<false>(l, in, ldi, e, a, b);
+            filtered(l + 1, e, L, e, L, d.even(), false, rest, ahead);
+        }
         two(l + 2, a, L, a, L, rest, ahead);
         two(l + 2, b, L, b, L, rest, ahead);
         join_and_split(a, b, M, d.odd());
         three(l + 2, a, L, a, L, rest, ahead);
         three(l + 2, b, L, b, L, rest, ahead);
-        if (identity) return unfold<true>(l, e, a, b, in, ldi, out, ldo);
-        unfold<false>(l, e, a, b, in, ldi, out, ldo);
+        if (parts) return identity ? unfold<true, true>(l, e, a, b, in, ldi, out, ldo) : unfold<true, false>(l, e, a, b, in, ldi, out, ldo);
+        identity ? unfold<false, true>(l, e, a, b, in, ldi, out, ldo) : unfold<false, false>(l, e, a, b, in, ldi, out, ldo);
     }
 
     // The last step of IV(2M) from its two II(M), its transpose, and d between the two.
