@@ -107,12 +107,10 @@ struct Codelets {
             case 14: return sized<14>();
             case 15: return sized<15>();
             case 16: return sized<16>();
-            case 18: return sized<18>();
             case 20: return sized<20>();
             case 24: return sized<24>();
             case 28: return sized<28>();
             case 32: return sized<32>();
-            case 36: return sized<36>();
         }
         return {};
     }

@@ -154,38 +154,40 @@ class StripDct {
     // the odd frequencies. FOUR: of these sums, sums and differences in turn, whose II and IV make up the even ones.
     template <bool FOUR>
     void fold(int l, const T* in, int64_t ldi, T* e, T* a, T* b) const {
-        const int64_t M = level[l].n / 4;
-        const T *r = table.data + level[l + 1].rotations, *x0 = in, *x1 = in + (2 * M - 1) * ldi, *x2 = x1 + ldi, *x3 = in + (4 * M - 1) * ldi;
+        const int64_t M = level[l].n / 4, half = 2 * M * ldi;
+        const T *r = table.data + level[l + 1].rotations, *x0 = in, *x3 = in + (4 * M - 1) * ldi;
         T* f = FOUR ? e + M * L : e + (2 * M - 1) * L;
-        for (int64_t j = 0; j < M; ++j) {
-            const V<T> s0 = load(x0), s1 = load(x1), s2 = load(x2), s3 = load(x3), o0 = s0 - s3, o1 = s1 - s2, e0 = s0 + s3, e1 = s1 + s2;
-            store(e, FOUR ? e0 + e1 : e0);
-            store(f, FOUR ? e0 - e1 : e1);
-            store(a, fma(o1, set1(r[1]), o0 * set1(r[0])));
-            store(b, fma(o1, set1(r[3]), o0 * set1(r[2])));
-            x0 += ldi, x1 -= ldi, x2 += ldi, x3 -= ldi, e += L, f += FOUR ? L : -L, a += L, b += L, r += 4;
+        for (int64_t i = 0; i < M * L; i += L) {
+            const V<T> s0 = load(x0), s1 = load(x3 - half), s2 = load(x0 + half), s3 = load(x3);
+            const V<T> o0 = s0 - s3, o1 = s1 - s2, e0 = s0 + s3, e1 = s1 + s2;
+            store(e + i, FOUR ? e0 + e1 : e0);
+            store(FOUR ? f + i : f - i, FOUR ? e0 - e1 : e1);
+            store(a + i, fma(o1, set1(r[1]), o0 * set1(r[0])));
+            store(b + i, fma(o1, set1(r[3]), o0 * set1(r[2])));
+            x0 += ldi, x3 -= ldi, r += 4;
         }
     }
     // The transpose, plus in when ADDED.
     template <bool FOUR, bool ADDED>
     void unfold(int l, const T* e, const T* a, const T* b, const T* in, int64_t ldi, T* out, int64_t ldo) const {
-        const int64_t M = level[l].n / 4;
+        const int64_t M = level[l].n / 4, half_in = 2 * M * ldi, half_out = 2 * M * ldo;
         const T *r = table.data + level[l + 1].rotations, *f = FOUR ? e + M * L : e + (2 * M - 1) * L;
-        const T *x0 = in, *x1 = in + (2 * M - 1) * ldi, *x2 = x1 + ldi, *x3 = in + (4 * M - 1) * ldi;
-        T *y0 = out, *y1 = out + (2 * M - 1) * ldo, *y2 = y1 + ldo, *y3 = out + (4 * M - 1) * ldo;
-        for (int64_t j = 0; j < M; ++j) {
-            const V<T> p = load(e), q = load(f), e0 = FOUR ? p + q : p, e1 = FOUR ? p - q : q, u = load(a), v = load(b);
+        const T *x0 = in, *x3 = in + (4 * M - 1) * ldi;
+        T *y0 = out, *y3 = out + (4 * M - 1) * ldo;
+        for (int64_t i = 0; i < M * L; i += L) {
+            const V<T> p = load(e + i), q = load(FOUR ? f + i : f - i), u = load(a + i), v = load(b + i);
+            const V<T> e0 = FOUR ? p + q : p, e1 = FOUR ? p - q : q;
             const V<T> o0 = fma(v, set1(r[2]), u * set1(r[0])), o1 = fma(v, set1(r[3]), u * set1(r[1]));
             V<T> s0 = e0 + o0, s1 = e1 + o1, s2 = e1 - o1, s3 = e0 - o0;
             if (ADDED) {
-                s0 = s0 + load(x0), s1 = s1 + load(x1), s2 = s2 + load(x2), s3 = s3 + load(x3);
-                x0 += ldi, x1 -= ldi, x2 += ldi, x3 -= ldi;
+                s0 = s0 + load(x0), s1 = s1 + load(x3 - half_in), s2 = s2 + load(x0 + half_in), s3 = s3 + load(x3);
+                x0 += ldi, x3 -= ldi;
             }
             store(y0, s0);
-            store(y1, s1);
-            store(y2, s2);
+            store(y3 - half_out, s1);
+            store(y0 + half_out, s2);
             store(y3, s3);
-            y0 += ldo, y1 -= ldo, y2 += ldo, y3 -= ldo, e += L, f += FOUR ? L : -L, a += L, b += L, r += 4;
+            y0 += ldo, y3 -= ldo, r += 4;
         }
     }
 
