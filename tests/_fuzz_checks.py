@@ -337,7 +337,8 @@ def step(case: Case, kernels: Kernels) -> Call:
         got = warmops.sampler_step(recorded(x, case), heads, **words, slope=slope, **more)
         got, got_slope = got if case["return_slope"] else (got, None)
         assert got.dtype == dtype
-        judge(what, got, want, terms, reach + 16 * h * w * (judge.norm(want) + terms), floor * times * (1 + steep), spoiled)
+        on_the_way = reach + 16 * h * w * (judge.norm(want) + terms + terms_slope)  # the slope, before it is multiplied by a short time
+        judge(what, got, want, terms, on_the_way, floor * times * (1 + steep), spoiled)
         if got_slope is not None:
             judge(
                 what + ", slope", got_slope, want_slope, terms_slope, reach + 16 * h * w * terms_slope, floor * (1 + pull + steep), spoiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 
 import golden
 import numpy as np
@@ -32,16 +33,28 @@ def test_integers() -> None:
         assert [word for words in got for word in words] == row
 
 
+def changed_bits(got: dict[str, str], isa: str) -> list[str]:
+    same_library = golden.library() == KNOWN["library"]
+    judged = [name for name in got if same_library or golden.pinned_everywhere(name)]
+    assert len(judged) >= 6
+    return [name for name in judged if got[name] != KNOWN["bits"][isa][name]]
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_bits(isa: str) -> None:
     available("cpu")
     if isa not in importlib.import_module("warmops._C").isas():
         pytest.skip(f"this CPU has no {isa} path")
-    got, want = golden.bits_of(isa), KNOWN["bits"][isa]
-    same_library = golden.library() == KNOWN["library"]
-    judged = [name for name in got if same_library or golden.pinned_everywhere(name)]
-    assert len(judged) >= 6
-    assert [name for name in judged if got[name] != want[name]] == [], "python tests/golden.py --write, if this is meant"
+    assert changed_bits(golden.bits_of(isa), isa) == [], "python tests/golden.py --write, if this is meant"
+
+
+@pytest.mark.slow
+def test_bits_of_avx512_lane_by_lane() -> None:
+    """The kernels for AVX-512, compiled for any CPU with AVX2, give what a CPU with AVX-512 has given."""
+    available("cpu")
+    if "avx2" not in importlib.import_module("warmops._C").isas() or shutil.which("g++") is None:
+        pytest.skip("needs AVX2 and g++")
+    assert changed_bits(golden.emulated_bits(), "avx512") == []
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
