@@ -154,11 +154,11 @@ class StripDct {
     // the odd frequencies. FOUR: of these sums, sums and differences in turn, whose II and IV make up the even ones.
     template <bool FOUR>
     void fold(int l, const T* in, int64_t ldi, T* e, T* a, T* b) const {
-        const int64_t M = level[l].n / 4, half = 2 * M * ldi;
+        const int64_t M = level[l].n / 4, across = 2 * M * ldi;
         const T *r = table.data + level[l + 1].rotations, *x0 = in, *x3 = in + (4 * M - 1) * ldi;
         T* f = FOUR ? e + M * L : e + (2 * M - 1) * L;
         for (int64_t i = 0; i < M * L; i += L) {
-            const V<T> s0 = load(x0), s1 = load(x3 - half), s2 = load(x0 + half), s3 = load(x3);
+            const V<T> s0 = load(x0), s1 = load(x3 - across), s2 = load(x0 + across), s3 = load(x3);
             const V<T> o0 = s0 - s3, o1 = s1 - s2, e0 = s0 + s3, e1 = s1 + s2;
             store(e + i, FOUR ? e0 + e1 : e0);
             store(FOUR ? f + i : f - i, FOUR ? e0 - e1 : e1);
@@ -170,7 +170,7 @@ class StripDct {
     // The transpose, plus in when ADDED.
     template <bool FOUR, bool ADDED>
     void unfold(int l, const T* e, const T* a, const T* b, const T* in, int64_t ldi, T* out, int64_t ldo) const {
-        const int64_t M = level[l].n / 4, half_in = 2 * M * ldi, half_out = 2 * M * ldo;
+        const int64_t M = level[l].n / 4, across_in = 2 * M * ldi, across_out = 2 * M * ldo;
         const T *r = table.data + level[l + 1].rotations, *f = FOUR ? e + M * L : e + (2 * M - 1) * L;
         const T *x0 = in, *x3 = in + (4 * M - 1) * ldi;
         T *y0 = out, *y3 = out + (4 * M - 1) * ldo;
@@ -180,12 +180,12 @@ class StripDct {
             const V<T> o0 = fma(v, set1(r[2]), u * set1(r[0])), o1 = fma(v, set1(r[3]), u * set1(r[1]));
             V<T> s0 = e0 + o0, s1 = e1 + o1, s2 = e1 - o1, s3 = e0 - o0;
             if (ADDED) {
-                s0 = s0 + load(x0), s1 = s1 + load(x3 - half_in), s2 = s2 + load(x0 + half_in), s3 = s3 + load(x3);
+                s0 = s0 + load(x0), s1 = s1 + load(x3 - across_in), s2 = s2 + load(x0 + across_in), s3 = s3 + load(x3);
                 x0 += ldi, x3 -= ldi;
             }
             store(y0, s0);
-            store(y3 - half_out, s1);
-            store(y0 + half_out, s2);
+            store(y3 - across_out, s1);
+            store(y0 + across_out, s2);
             store(y3, s3);
             y0 += ldo, y3 -= ldo, r += 4;
         }
