@@ -18,41 +18,34 @@ To as(From from) {
     memcpy(&to, &from, sizeof to);
     return to;
 }
-struct Floats {
-    float at[16];
+template <class Vector, class Lane>
+struct Lanes {
+    Lane at[sizeof(Vector) / sizeof(Lane)];
 };
-struct Doubles {
-    double at[8];
-};
-struct Ints {
-    int at[16];
-};
-struct Longs {
-    unsigned long long at[8];
-};
+using Ints = Lanes<__m512i, int>;
+using Longs = Lanes<__m512i, unsigned long long>;
+
+template <class Vector, class Lane, class F>
+Vector made_of(F f) {
+    Lanes<Vector, Lane> r;
+    for (int i = 0; i < int(sizeof(Vector) / sizeof(Lane)); ++i) r.at[i] = f(i);
+    return as<Vector>(r);
+}
 template <class F>
 __m512 floats(F f) {
-    Floats r;
-    for (int i = 0; i < 16; ++i) r.at[i] = f(i);
-    return as<__m512>(r);
+    return made_of<__m512, float>(f);
 }
 template <class F>
 __m512d doubles(F f) {
-    Doubles r;
-    for (int i = 0; i < 8; ++i) r.at[i] = f(i);
-    return as<__m512d>(r);
+    return made_of<__m512d, double>(f);
 }
 template <class F>
 __m512i ints(F f) {
-    Ints r;
-    for (int i = 0; i < 16; ++i) r.at[i] = f(i);
-    return as<__m512i>(r);
+    return made_of<__m512i, int>(f);
 }
 template <class F>
 __m512i longs(F f) {
-    Longs r;
-    for (int i = 0; i < 8; ++i) r.at[i] = f(i);
-    return as<__m512i>(r);
+    return made_of<__m512i, unsigned long long>(f);
 }
 
 inline __m512 set1_ps(float x) {

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve()
 def emulated() -> Iterator[Path]:
     """A folder for PYTHONPATH that holds such a build, for as long as the context lasts. It takes a minute or two."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"CXX": f"{sys.executable} {HERE}", "WARMOPS_CUDA": "0"}
+        environment = os.environ | {"CXX": f"{sys.executable} {HERE}", "WARMOPS_NATIVE": "1", "WARMOPS_CUDA": "0"}
         command = [sys.executable, "setup.py", "-q", "build", "--build-base", f"{folder}/build", "--build-lib", f"{folder}/lib"]
         subprocess.run(command, cwd=HERE.parents[1], env=environment, check=True, stdout=subprocess.DEVNULL)
         yield Path(folder, "lib")

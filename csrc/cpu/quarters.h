@@ -1,4 +1,4 @@
-// Cosine transforms of N = 4 M points in four parts of M, the steps of ../dct_codelets.h in an order that registers bear.
+// Cosine transforms of N = 4 M points in four parts of M (IV: in two), the steps of ../dct_codelets.h in an order that registers bear.
 //
 // The first two steps are one: four points give one to each part, of which the first stays in registers and the others wait in
 // memory. Left to itself g++ loads all N points, puts most away again and stores half as much again as is needed.
